@@ -1,0 +1,1 @@
+export type { Address, Exit, Observed, PlanInput, TaskIdentity } from "./runtime.ts";
