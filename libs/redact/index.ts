@@ -1,1 +1,2 @@
-export {};
+export { type MaskOptions, SecretRegistry } from "./registry.ts";
+export { type LineDestination, maskingDestination } from "./log-destination.ts";

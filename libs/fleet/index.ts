@@ -1,0 +1,1 @@
+export { type FleetSettings, fleetSettingsFrom } from "./settings.ts";
