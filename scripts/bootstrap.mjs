@@ -7,6 +7,7 @@ import { constants } from "node:os";
 import { join } from "node:path";
 import { findNode, NEEDED_NODE, projectRoot } from "./node-path.mjs";
 
+/** @type {Record<string, string>} */
 const COMMANDS = {
   start: "scripts/start.ts",
   test: "scripts/test.ts",

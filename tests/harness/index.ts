@@ -1,0 +1,14 @@
+/** Starters for the real servers that tests talk to. Each runs on loopback or in a network namespace of its own and leaves nothing behind. */
+export { type ConsulServer, startConsul } from "./consul.ts";
+export { DockerApi, DockerApiError } from "./docker-api.ts";
+export { type Dockerd, type DockerdOptions, sharedDockerd, startDockerd } from "./dockerd.ts";
+export { BUSYBOX_IMAGE, importBusybox } from "./image.ts";
+export { type LogSink, startLogSink } from "./log-sink.ts";
+export { freePort, freePorts } from "./ports.ts";
+export { type ProcessOptions, type RunningProcess, startProcess } from "./process.ts";
+export { type RedisServer, startRedis } from "./redis.ts";
+export { type Registry, startRegistry } from "./registry.ts";
+export { type SidecarOptions, type SidecarServer, startSidecar } from "./sidecar.ts";
+export { type TempDir, tempDir } from "./temp-dir.ts";
+export { startVault, type VaultServer } from "./vault.ts";
+export { type WaitOptions, waitFor } from "./wait-for.ts";
