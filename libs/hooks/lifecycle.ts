@@ -54,8 +54,18 @@ export interface HookTask {
   /** Pid of the task's main process in the supervisor's pid namespace; from afterStart on while it runs. */
   pid?: number;
   addresses?: readonly Address[];
-  /** In the stop stages: why the task stops, and whether its process has already ended. */
-  stop?: { reason: string; alreadyEnded: boolean; deadline: number };
+  /** In the stop stages, why the task stops. */
+  stop?: HookStop;
+}
+
+export interface HookStop {
+  /** "framework-kill", "unhealthy", "ended" (by itself), "launch-failed" … */
+  cause: string;
+  message: string;
+  /** The process is over (or never ran): there is nothing to drain, and nothing to wait for. */
+  alreadyEnded: boolean;
+  /** Milliseconds since the epoch; the first signal is sent then at the latest. */
+  deadline: number;
 }
 
 export interface HookContext {

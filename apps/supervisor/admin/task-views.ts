@@ -1,0 +1,66 @@
+import type { Executors } from "../executor/executors.ts";
+import type { Task, TaskDescription } from "../task/task.ts";
+import { AdminError } from "./http.ts";
+
+/** One line of `berth ps`. Times are milliseconds since the epoch; field names are stable. */
+export interface TaskSummary {
+  taskId: string;
+  frameworkId: string;
+  executorId: string;
+  name: string;
+  runtime: "docker" | "process";
+  /** The last state that the agent was told; null before the first. */
+  state: string | null;
+  phase: string;
+  /** What the reconciler does or waits for. */
+  step: string;
+  healthy: boolean | null;
+  /** Container id or pid; null when there is none. */
+  id: string | null;
+  image: string | null;
+  worker: string;
+  launchedAt: number;
+  startedAt: number | null;
+  message: string | null;
+}
+
+export function summarize(description: TaskDescription): TaskSummary {
+  const { identity, observed, lastStatus } = description;
+  return {
+    taskId: identity.taskId,
+    frameworkId: identity.frameworkId,
+    executorId: identity.executorId,
+    name: description.name,
+    runtime: description.runtime,
+    state: lastStatus?.state ?? null,
+    phase: description.phase,
+    step: description.step,
+    healthy: description.healthy ?? null,
+    id: observed === undefined || observed.state === "absent" ? null : observed.id,
+    image: description.image ?? null,
+    worker: description.worker,
+    launchedAt: description.launchedAt,
+    startedAt: observed?.state === "running" ? observed.startedAt : null,
+    message: description.outcome?.message ?? lastStatus?.message ?? null,
+  };
+}
+
+/**
+ * The task that an operator means: by task id, container name or container id, whole or by a prefix that only one task has.
+ * Throws an {@link AdminError} that lists the candidates when there is none or more than one.
+ */
+export function findTask(executors: Executors, wanted: string): Task {
+  const candidates: Array<{ task: Task; names: string[] }> = [];
+  for (const task of executors.tasks()) {
+    const { taskId, id, name } = summarize(task.describe());
+    const names = [taskId, name, ...(id === null ? [] : [id])];
+    if (names.includes(wanted)) return task;
+    if (names.some((candidate) => candidate.startsWith(wanted))) candidates.push({ task, names });
+  }
+  const only = candidates[0];
+  if (only === undefined) throw new AdminError(404, `no task on this host has an id or name that begins with "${wanted}"`);
+  if (candidates.length > 1) {
+    throw new AdminError(409, `"${wanted}" fits ${candidates.length} tasks: ${candidates.map((entry) => entry.names[0]).join(", ")}`);
+  }
+  return only.task;
+}

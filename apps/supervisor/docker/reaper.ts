@@ -1,0 +1,105 @@
+import { pause } from "@berth/retry";
+import type { TaskIdentity } from "@berth/runtime";
+import type { DockerEngine, ListedContainer } from "@berth/runtime/docker/engine";
+import { CONTAINER_LABELS } from "@berth/runtime/docker/plan";
+import type { Executors } from "../executor/executors.ts";
+import { lifeOf } from "../executor/process-life.ts";
+import type { TaskLog } from "../task/ports.ts";
+import { identityOf, orphanFromLabels } from "./labels.ts";
+
+export interface ReaperParts {
+  engine: DockerEngine;
+  executors: Executors;
+  /** Counted from the daemon's readiness: how long a worker that cannot be checked has to come back, milliseconds. */
+  adoptionWindowMs: number;
+  /** How long the container of a failed task is kept for a post-mortem, milliseconds. */
+  keepFailedMs: number;
+  now: () => number;
+  log: TaskLog;
+}
+
+/** How often the host is searched for containers that nobody looks after, milliseconds. */
+const SWEEP_INTERVAL_MS = 30_000;
+/** While workers may still be coming back the search is frequent: a worker that died together with berthd is noticed soon. */
+const EARLY_SWEEP_INTERVAL_MS = 1000;
+
+/**
+ * Finds containers of ours that no worker speaks for, and has them stopped and removed by the same reconciler as any task.
+ *
+ * INVARIANTS: a container is left alone while its worker's process is seen alive, while the adoption window runs and the
+ * process cannot be checked, and always when in doubt: a leaked container is better than a task that was killed by mistake.
+ */
+export class Reaper {
+  readonly #parts: ReaperParts;
+  readonly #stop = new AbortController();
+  #readySince = 0;
+  #warned = new Set<string>();
+
+  constructor(parts: ReaperParts) {
+    this.#parts = parts;
+  }
+
+  /** Begins to search; the adoption window runs from now. */
+  start(): void {
+    this.#readySince = this.#parts.now();
+    void this.#sweepForever();
+  }
+
+  stop(): void {
+    this.#stop.abort();
+  }
+
+  async #sweepForever(): Promise<void> {
+    while (!this.#stop.signal.aborted) {
+      try {
+        await this.sweep();
+      } catch (error) {
+        this.#parts.log.debug({ err: error }, "the search for orphaned containers did not work");
+      }
+      const early = this.#parts.now() - this.#readySince < this.#parts.adoptionWindowMs + EARLY_SWEEP_INTERVAL_MS;
+      await pause(early ? EARLY_SWEEP_INTERVAL_MS : SWEEP_INTERVAL_MS, this.#stop.signal).catch(() => {});
+    }
+  }
+
+  /** One search over all containers that carry our labels. */
+  async sweep(): Promise<void> {
+    for (const container of await this.#parts.engine.list([CONTAINER_LABELS.taskId], this.#stop.signal)) {
+      const identity = identityOf(container.labels);
+      if (identity === undefined || this.#parts.executors.find(identity) !== undefined) continue;
+      if (await this.#isOrphan(identity, container)) this.#reap(identity, container);
+    }
+  }
+
+  async #isOrphan(identity: TaskIdentity, container: ListedContainer): Promise<boolean> {
+    const { hello } = orphanFromLabels(identity, container.labels);
+    const life = lifeOf(hello);
+    if (life === "gone") return !(await this.#isKept(container));
+    const overdue = this.#parts.now() - this.#readySince > this.#parts.adoptionWindowMs;
+    if (life === "unknown") return overdue && !(await this.#isKept(container));
+    if (overdue && container.status === "running" && !this.#warned.has(container.id)) {
+      this.#warned.add(container.id);
+      this.#parts.log.warn(
+        { taskId: identity.taskId, name: container.name, pid: hello.pid },
+        "a container's worker lives but does not connect; it is left alone",
+      );
+    }
+    return false;
+  }
+
+  /** A failed task's container that is kept for a look at it. */
+  async #isKept(container: ListedContainer): Promise<boolean> {
+    if (this.#parts.keepFailedMs <= 0 || container.status !== "exited") return false;
+    const state = (await this.#parts.engine.inspect(container.id))?.state;
+    if (state?.state !== "exited" || state.exit.exitCode === 0) return false;
+    return this.#parts.now() - state.exit.finishedAt < this.#parts.keepFailedMs;
+  }
+
+  #reap(identity: TaskIdentity, container: ListedContainer): void {
+    const { hello } = orphanFromLabels(identity, container.labels);
+    this.#parts.log.warn(
+      { taskId: identity.taskId, name: container.name, status: container.status, pid: hello.pid },
+      "a container's worker is gone; it is stopped and removed",
+    );
+    this.#parts.executors.adoptDead(hello);
+  }
+}

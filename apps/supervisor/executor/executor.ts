@@ -1,0 +1,226 @@
+import { TaskFailure } from "@berth/mesos";
+import { parseTaskInfo, type TaskInfo } from "@berth/mesos/task-info";
+import type { Hello, SupervisorMessage, TaskRecord, Wanted, WorkerMessage } from "@berth/protocol";
+import type { Outcome } from "../task/outcome.ts";
+import type { TaskLog, WorkerPort } from "../task/ports.ts";
+import type { WorkerPresence } from "../task/situation.ts";
+import type { Task } from "../task/task.ts";
+import { lifeOf } from "./process-life.ts";
+
+/** An open connection to a worker, past its hello. */
+export interface WorkerConnection {
+  send(message: SupervisorMessage): void;
+  /** Ends the connection; a reason is logged, the worker sees an orderly end. */
+  close(reason: string): void;
+}
+
+export interface ExecutorParts {
+  hello: Hello;
+  /** Makes the reconciler of one task, not yet running. */
+  createTask: (executor: Executor, record: TaskRecord, task: TaskInfo | TaskFailure) => Task;
+  /** How long a worker whose process cannot be checked may be away before it counts as dead, milliseconds. */
+  adoptionWindowMs: number;
+  now: () => number;
+  log: TaskLog;
+  /** All tasks are finished, and the worker was told. */
+  onFinished: () => void;
+  /** Data from the scheduler, base64. */
+  onSchedulerMessage: (data: string) => void;
+}
+
+/** How often the process of a worker that is away is looked at, milliseconds. */
+const DEATH_CHECK_MS = 250;
+
+/**
+ * One Mesos executor on this host: its worker's connection and its tasks.
+ *
+ * INVARIANTS: at most one connection; a worker that is `dead` stays so; messages to a worker that is away are dropped, because
+ * its next hello says what it has.
+ */
+export class Executor implements WorkerPort {
+  readonly tasks = new Map<string, Task>();
+  readonly #parts: ExecutorParts;
+  #hello: Hello;
+  #connection: WorkerConnection | undefined;
+  #presence: WorkerPresence = "away";
+  #deathCheck: NodeJS.Timeout | undefined;
+  /** It was given tasks, or told to shut down: when none is left, it may go. */
+  #served = false;
+  #finished = false;
+
+  constructor(parts: ExecutorParts) {
+    this.#parts = parts;
+    this.#hello = parts.hello;
+  }
+
+  get hello(): Hello {
+    return this.#hello;
+  }
+
+  get presence(): WorkerPresence {
+    return this.#presence;
+  }
+
+  /** Whether the process that said the last hello still runs. */
+  life(): ReturnType<typeof lifeOf> {
+    return lifeOf(this.#hello);
+  }
+
+  send(message: SupervisorMessage): void {
+    this.#connection?.send(message);
+  }
+
+  /** The worker is here, for the first time or again. Tasks that it tells of and that are not known yet are adopted. */
+  attach(connection: WorkerConnection, hello: Hello): void {
+    this.#connection?.close("the worker connected again");
+    clearInterval(this.#deathCheck);
+    this.#hello = hello;
+    this.#connection = connection;
+    this.#presence = "connected";
+    const known = hello.tasks.filter((record) => this.tasks.has(record.taskId));
+    const unknown = hello.tasks.filter((record) => !this.tasks.has(record.taskId));
+    for (const record of known) this.tasks.get(record.taskId)?.workerReturned(record);
+    this.#take(unknown);
+    this.#endIfIdle();
+  }
+
+  /** Tasks of a worker that is known to be dead: each is stopped and cleaned up without anybody to tell. */
+  takeOver(records: readonly TaskRecord[]): void {
+    this.#presence = "dead";
+    this.#take(records);
+    for (const record of records) this.tasks.get(record.taskId)?.workerLeft();
+  }
+
+  /** The connection ended. That is not a death: the worker's process is looked at. */
+  detach(connection: WorkerConnection): void {
+    if (connection !== this.#connection) return;
+    this.#connection = undefined;
+    this.#presence = "away";
+    const since = this.#parts.now();
+    for (const task of this.tasks.values()) task.workerLeft();
+    let warned = false;
+    const check = (): void => {
+      const life = this.life();
+      const overdue = this.#parts.now() - since > this.#parts.adoptionWindowMs;
+      if (life === "gone" || (life === "unknown" && overdue))
+        return this.#die(life === "gone" ? "its process is gone" : "it did not come back");
+      if (life === "alive" && overdue && !warned) {
+        warned = true;
+        this.#parts.log.warn({ ...this.#fields(), pid: this.#hello.pid }, "a worker lives but does not connect; its tasks are left alone");
+      }
+    };
+    this.#deathCheck = setInterval(check, DEATH_CHECK_MS);
+    check();
+  }
+
+  receive(message: Exclude<WorkerMessage, Hello>): void {
+    switch (message.type) {
+      case "launch":
+        return this.#take(message.tasks);
+      case "shutdown":
+        return this.#wantAll(message.wanted);
+      case "message":
+        return this.#parts.onSchedulerMessage(message.data);
+      case "kill":
+        return this.#withTask(message.taskId, message.type, (task) => task.want(message.wanted));
+      case "held":
+        return this.#withTask(message.taskId, message.type, (task) => task.held(message.sequence));
+      case "acknowledged":
+        return this.#withTask(message.taskId, message.type, (task) => task.acknowledged(message.state));
+      case "spawned":
+      case "spawnFailed":
+      case "exited":
+      case "output":
+        return this.#withTask(message.taskId, message.type, (task) => task.runtime.hear?.(message));
+    }
+  }
+
+  /** A task of a group failed or was killed: the others of its group go with it, as Mesos's default executor has it. */
+  taskConcluded(task: Task, outcome: Outcome): void {
+    if (outcome.state === "TASK_FINISHED") return;
+    for (const id of task.group ?? []) {
+      if (id === task.identity.taskId) continue;
+      this.tasks.get(id)?.stop("group", `task ${task.identity.taskId} of its group ended with ${outcome.state}`);
+    }
+  }
+
+  taskFinished(task: Task): void {
+    this.tasks.delete(task.identity.taskId);
+    this.#endIfIdle();
+  }
+
+  /** Stops the death watch; for the daemon's own end. */
+  dispose(): void {
+    clearInterval(this.#deathCheck);
+  }
+
+  #take(records: readonly TaskRecord[]): void {
+    if (records.length > 0) this.#served = true;
+    const fresh = records.filter((record) => !this.tasks.has(record.taskId));
+    const parsed = parseTaskInfos(fresh);
+    const created = fresh.map((record) => this.#parts.createTask(this, record, parsed.get(record.taskId) as TaskInfo | TaskFailure));
+    // All of a group are known before the first of them runs and may fail.
+    for (const task of created) this.tasks.set(task.identity.taskId, task);
+    for (const task of created) task.run();
+  }
+
+  #wantAll(wanted: Wanted): void {
+    this.#served = true;
+    for (const task of this.tasks.values()) task.want(wanted);
+    this.#endIfIdle();
+  }
+
+  #withTask(taskId: string, type: string, act: (task: Task) => void): void {
+    const task = this.tasks.get(taskId);
+    if (task === undefined)
+      this.#parts.log.debug({ ...this.#fields(), taskId, type }, "a message concerns a task that is over or was never launched");
+    else act(task);
+  }
+
+  #die(why: string): void {
+    clearInterval(this.#deathCheck);
+    this.#presence = "dead";
+    this.#parts.log.warn(
+      { ...this.#fields(), pid: this.#hello.pid, why, tasks: [...this.tasks.keys()] },
+      "a worker died; its tasks are stopped",
+    );
+    for (const task of this.tasks.values()) task.workerLeft();
+    this.#endIfIdle();
+  }
+
+  #endIfIdle(): void {
+    if (this.tasks.size > 0 || this.#finished) return;
+    // A worker that has not been given a task yet waits for one.
+    if (this.#presence !== "dead" && !this.#served) return;
+    this.#finished = true;
+    this.send({ type: "exit", code: 0 });
+    this.dispose();
+    this.#parts.onFinished();
+  }
+
+  #fields(): object {
+    return { frameworkId: this.#hello.frameworkId, executorId: this.#hello.executorId };
+  }
+}
+
+/** Parses the TaskInfos of a launch. A group is taken or refused whole: one that is invalid refuses the others with it. */
+function parseTaskInfos(records: readonly TaskRecord[]): Map<string, TaskInfo | TaskFailure> {
+  const parsed = new Map(records.map((record) => [record.taskId, parsedOrFailure(record)] as const));
+  for (const record of records) {
+    const failedMate = record.group?.find((id) => parsed.get(id) instanceof TaskFailure);
+    if (failedMate === undefined || failedMate === record.taskId || parsed.get(record.taskId) instanceof TaskFailure) continue;
+    const failure = parsed.get(failedMate) as TaskFailure;
+    const message = `not launched, because task ${failedMate} of its group cannot be: ${failure.message}`;
+    parsed.set(record.taskId, new TaskFailure(message, { state: failure.state, reason: failure.reason }));
+  }
+  return parsed;
+}
+
+function parsedOrFailure(record: TaskRecord): TaskInfo | TaskFailure {
+  try {
+    return parseTaskInfo(record.taskInfo);
+  } catch (error) {
+    if (error instanceof TaskFailure) return error;
+    throw error;
+  }
+}

@@ -1,0 +1,82 @@
+/** What a task's reconciler needs from the rest of the daemon. Each is given to it at construction; none is looked up. */
+import type { ContainerStatus } from "@berth/mesos";
+import type { TaskInfo } from "@berth/mesos/task-info";
+import type { RequestedUpdate, SupervisorMessage } from "@berth/protocol";
+import type { Observed, TaskIdentity } from "@berth/runtime";
+import type { Outcome } from "./outcome.ts";
+import type { Checkpoint, StopCause, WorkerPresence } from "./situation.ts";
+
+/** The line to a task's worker. `send` drops the message when the worker is away: after its next hello everything is said again. */
+export interface WorkerPort {
+  readonly presence: WorkerPresence;
+  send(message: SupervisorMessage): void;
+}
+
+export interface ResolvedSecrets {
+  environment: Record<string, string>;
+  /** Records of leases to renew while the task runs and to revoke at its end; they hold no secret. */
+  leases: unknown[];
+}
+
+export interface SecretPort {
+  /** Replaces every `vault://` reference and adds what the task's settings ask for. Throws a TaskFailure naming variable and path. */
+  resolve(environment: Readonly<Record<string, string>>, signal: AbortSignal): Promise<ResolvedSecrets>;
+  /** Takes over the leases of a task that an earlier supervisor started. */
+  adopt(leases: unknown[]): void;
+  /** Revokes leases and forgets the task's secret values. Bounded. */
+  release(): Promise<void>;
+  /** Hides secret values of this host in a text that leaves the daemon. */
+  mask(text: string): string;
+}
+
+export interface LogPort {
+  /** Begins (or, after a restart, resumes) to relay the task's output. */
+  follow(observed: Observed, position: unknown): void;
+  /**
+   * Sends what is still on its way, and for a task that failed or was killed copies its last output to the sandbox. Bounded.
+   * Returns the last few lines, for the status message.
+   */
+  finish(observed: Observed | undefined, outcome: Outcome): Promise<string[]>;
+}
+
+/** What a watch tells the reconciler. */
+export interface Verdicts {
+  /** The first healthy verdict, and every later change. `report` is sent as a TASK_RUNNING update where it is given. */
+  health(healthy: boolean, report?: Pick<RequestedUpdate, "message" | "reason" | "checkStatus">): void;
+  /** Only the check status changed. */
+  check(report: Pick<RequestedUpdate, "message" | "reason" | "checkStatus">): void;
+  stop(cause: StopCause, message: string, gracePeriodMs?: number): void;
+}
+
+export interface WatchedTask {
+  identity: TaskIdentity;
+  task: TaskInfo;
+  launchedAt: number;
+  observed: Extract<Observed, { state: "running" }>;
+  healthyBefore: boolean | undefined;
+}
+
+/** Something that looks at a running task: health checks, Sidecar, the completion time, a certificate, a lease. */
+export interface Watch {
+  readonly name: string;
+  /** Whether the task counts as healthy only after this watch said so. */
+  decidesHealth(task: TaskInfo): boolean;
+  /** Begins to watch; the returned function ends it, at once. */
+  begin(task: WatchedTask, verdicts: Verdicts): () => void;
+}
+
+export interface TaskEvent {
+  at: number;
+  /** What happened, for a person, in a few words. */
+  what: string;
+  detail?: string;
+}
+
+export interface TaskLog {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export type { Checkpoint, ContainerStatus };

@@ -1,0 +1,44 @@
+import type { WorkerMessage } from "@berth/protocol";
+import type { TaskInfo } from "@berth/mesos/task-info";
+import type { Observed } from "@berth/runtime";
+
+/** What a plan came out as, for `berth inspect`, the start-up print of a task, and the steps after it. */
+export interface PlannedTask {
+  /** The environment that the task will get; `vault://` references as written. */
+  environment: Record<string, string>;
+  /** Where each variable comes from. */
+  origins: Record<string, string>;
+  gracePeriodMs: number;
+  memoryLimitBytes?: number;
+  image?: string;
+  warnings: string[];
+}
+
+/**
+ * The containerizer of one task: what the reconciler's steps do to the world. Every method is safe to repeat. Methods that can
+ * take long heed their signal; failures are `TaskFailure`s where they are the task's, any other error is worth another attempt.
+ */
+export interface TaskRuntime {
+  readonly kind: "docker" | "process";
+  /** What to call it in messages. */
+  readonly noun: "container" | "process";
+  /** The name under which an operator finds it: container name, or "process of <task>". */
+  readonly name: string;
+  /** Maps the TaskInfo to what will be started. Pure but for reading the host's configuration. */
+  plan(task: TaskInfo): PlannedTask;
+  /** Adds variables of beforeCreate hooks to the plan. */
+  addEnvironment(variables: Readonly<Record<string, string>>, origin: string): void;
+  /** Makes the image present. `progress` is told what happens, a few times a second at most. */
+  pull(signal: AbortSignal, progress: (text: string) => void): Promise<void>;
+  /** Creates it with the resolved environment, which is not kept afterwards. */
+  create(environment: Readonly<Record<string, string>>, signal: AbortSignal): Promise<void>;
+  start(signal: AbortSignal): Promise<void>;
+  inspect(): Promise<Observed>;
+  signal(signal: "SIGTERM" | "SIGKILL"): Promise<void>;
+  /** Removes every trace of it. */
+  remove(): Promise<void>;
+  /** News from the worker about the child that it started for this task. */
+  hear?(message: Extract<WorkerMessage, { type: "spawned" | "spawnFailed" | "exited" | "output" }>): void;
+  /** Shown by `ps` as the worker's title. */
+  title(observed: Observed): string;
+}
