@@ -56,7 +56,7 @@ export async function sharedDockerd(): Promise<Dockerd> {
  */
 export async function startDockerd(options: DockerdOptions = {}): Promise<Dockerd> {
   const folder = await tempDir("d");
-  const bridge = await createBridge();
+  const bridge = await createBridge(folder.path);
   const host = `unix://${join(folder.path, "docker.sock")}`;
   const api = new DockerApi(host);
   const args = [
@@ -118,14 +118,15 @@ export async function startDockerd(options: DockerdOptions = {}): Promise<Docker
   return { host, api, pid, output, kill, start, restart, stop, [Symbol.asyncDispose]: stop };
 }
 
-/** A bridge with a /24 of its own; a clash with one that is there already is answered by another number. */
-async function createBridge(): Promise<string> {
+/** A bridge with a /24 of its own; a clash with one that is there already is answered by another number. Its alias says whose it is. */
+async function createBridge(owner: string): Promise<string> {
   for (;;) {
     const [second = 0, third = 0] = randomBytes(2);
     const name = `bt${second.toString(16).padStart(2, "0")}${third.toString(16).padStart(2, "0")}`;
     const address = `10.${192 + (second % 32)}.${third}.1/24`;
     if ((await command("ip", "-o", "address")).includes(`inet ${address.slice(0, -4)}`)) continue;
     await command("ip", "link", "add", "name", name, "type", "bridge");
+    await command("ip", "link", "set", "dev", name, "alias", owner);
     await command("ip", "address", "add", address, "dev", name);
     await command("ip", "link", "set", name, "up");
     return name;

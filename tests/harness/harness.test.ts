@@ -8,6 +8,7 @@ import {
   type DockerApi,
   freePort,
   sharedDockerd,
+  skipWithout,
   startConsul,
   startDockerd,
   startLogSink,
@@ -94,7 +95,7 @@ function ask(where: { port: number; host: string } | { path: string }): Promise<
   });
 }
 
-test("Vault keeps a secret and refuses a stranger", async () => {
+test("Vault keeps a secret and refuses a stranger", { skip: skipWithout("vaultdev") }, async () => {
   await using vault = await startVault();
   await vault.call("POST", "secret/data/app", { data: { value: "kept" } });
 
@@ -105,7 +106,7 @@ test("Vault keeps a secret and refuses a stranger", async () => {
   assert.equal(denied.status, 403);
 });
 
-test("Consul registers a service", async () => {
+test("Consul registers a service", { skip: skipWithout("consul") }, async () => {
   await using consul = await startConsul();
   await fetch(`${consul.address}/v1/agent/service/register`, { method: "PUT", body: JSON.stringify({ Name: "web", Port: 80 }) });
 
@@ -134,7 +135,9 @@ test("the log sink tells JSON from what is none, over TCP and UDP", async () => 
   assert.deepEqual(bad, ["not json"]);
 });
 
-test("two Sidecars run at once, each sees the labelled containers and checks their published ports", async () => {
+test("two Sidecars run at once, each sees the labelled containers and checks their published ports", {
+  skip: skipWithout("sidecar"),
+}, async () => {
   await using docker = await sharedDockerd();
   await using first = await startSidecar({ dockerHost: docker.host });
   await using second = await startSidecar();

@@ -10,5 +10,6 @@ export { type RedisServer, startRedis } from "./redis.ts";
 export { type Registry, startRegistry } from "./registry.ts";
 export { type SidecarOptions, type SidecarServer, startSidecar } from "./sidecar.ts";
 export { type TempDir, tempDir } from "./temp-dir.ts";
+export { type BuiltServer, skipWithout } from "./tools.ts";
 export { startVault, type VaultServer } from "./vault.ts";
 export { type WaitOptions, waitFor } from "./wait-for.ts";

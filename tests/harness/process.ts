@@ -44,6 +44,8 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   const child = spawn("setpriv", ["--pdeathsig", stopSignal.replace(/^SIG/, ""), "--", command, ...args], {
     env,
     stdio: ["ignore", "pipe", "pipe"],
+    // A Ctrl-C in a terminal goes to the whole process group: servers are stopped by us, in order, not by the terminal.
+    detached: true,
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   });
   let output = "";
