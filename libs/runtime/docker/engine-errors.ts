@@ -13,6 +13,8 @@ export interface DockerErrorFields {
   /** The kind of call: "inspect", "start" … */
   operation: string;
   statusCode?: number;
+  /** dockerd's own words, where it said any. */
+  detail?: string;
   recoverable: boolean;
   cause?: unknown;
 }
@@ -23,6 +25,7 @@ export class DockerError extends Error {
   readonly code: DockerErrorCode;
   readonly operation: string;
   readonly statusCode: number | undefined;
+  readonly detail: string;
   /** True when the same call may succeed later without anybody changing anything but dockerd's health. */
   readonly recoverable: boolean;
 
@@ -31,6 +34,7 @@ export class DockerError extends Error {
     this.code = fields.code;
     this.operation = fields.operation;
     this.statusCode = fields.statusCode;
+    this.detail = fields.detail ?? "";
     this.recoverable = fields.recoverable;
   }
 }

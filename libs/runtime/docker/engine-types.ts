@@ -57,6 +57,8 @@ export interface ContainerSummary {
   logOptions: Record<string, string>;
   /** With a terminal, output is one raw stream: nothing to demultiplex, no stderr. */
   tty: boolean;
+  /** The signal by which the image or the task wants to be stopped ("SIGQUIT", "3"); absent: SIGTERM. */
+  stopSignal?: string;
   /** The network mode of the create request ("host", "bridge", "container:<id>", a network's name). */
   networkMode: string;
   /** Host ports as dockerd bound them, also where it chose them itself. */
@@ -194,7 +196,7 @@ export interface EngineInfo {
   cpus: number;
   memoryBytes: number;
   containersRunning: number;
-  /** True where dockerd cannot limit it and would start the task without the limit. */
+  /** What dockerd says this host cannot do ("No swap limit support"): limits that a task would be started without. */
   warnings: string[];
 }
 
@@ -204,7 +206,7 @@ export interface EngineStatistics {
   heapTotalBytes: number;
   externalBytes: number;
   /** Open sockets to dockerd by use. */
-  connections: { calls: number; pulls: number; execs: number; events: number };
+  connections: { calls: number; pulls: number; execs: number; logs: number; events: number };
   /** Calls that wait for a connection or for their container's turn. */
   waiting: number;
   calls: number;
@@ -241,8 +243,8 @@ export interface EngineEvents {
 
 /** The thread's methods as they cross threads: one argument each. The facade and the class in the thread both speak it. */
 export interface EngineMethods {
-  /** Opens the event stream (once); `since` continues an earlier thread's, nanoseconds. */
-  watch(request: { since?: bigint }): Promise<void>;
+  /** Opens the event stream (once); `since` continues an earlier thread's, nanoseconds, and `resumed` says that there was one. */
+  watch(request: { since?: bigint; resumed?: boolean }): Promise<void>;
   ping(request: undefined, signal?: AbortSignal): Promise<void>;
   version(request: undefined, signal?: AbortSignal): Promise<EngineVersion>;
   info(request: undefined, signal?: AbortSignal): Promise<EngineInfo>;

@@ -185,12 +185,8 @@ export class DockerEngine extends EventEmitter<EngineEvents> {
 
   async #resume(): Promise<void> {
     if (!this.#watching || this.#closed) return;
-    try {
-      await this.#lane.call("watch", this.#resumePoint());
-    } catch {
-      return; // The new thread died as well; the next one's `restarted` comes here again.
-    }
-    this.emit("resync", { reason: "the docker thread was replaced" });
+    // The new thread emits `resync` when its stream is open. If it dies as well, the next one's `restarted` comes here again.
+    await this.#lane.call("watch", { ...this.#resumePoint(), resumed: true }).catch(() => {});
   }
 
   #resumePoint(): { since?: bigint } {
