@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { TaskFailure } from "@berth/mesos";
 import type { TaskLog } from "../task/ports.ts";
 
 /** What a handler is given of a request. */
@@ -38,7 +39,7 @@ export function createAdminServer(routes: AdminRoutes, log: TaskLog): Server {
   const table = Object.entries(routes).map(([route, handler]) => compile(route, handler));
   return createServer((request, response) => {
     void answer(table, request, response).catch((error: unknown) => {
-      const status = error instanceof AdminError ? error.status : 500;
+      const status = error instanceof AdminError ? error.status : TaskFailure.is(error) ? 422 : 500;
       if (status === 500) log.error({ err: error, path: request.url }, "an admin request failed");
       if (response.headersSent) return response.destroy();
       send(response, status, "application/json", JSON.stringify({ error: error instanceof Error ? error.message : String(error) }));

@@ -2,10 +2,11 @@
  * The labels that Berth puts on its containers: who a container belongs to, and what it takes to finish it when both its
  * worker and the supervisor that started it are gone. They never hold a secret: anybody who may talk to Docker reads them.
  */
-import type { Hello, TaskRecord } from "@berth/protocol";
+
 import type { TaskInfo } from "@berth/mesos/task-info";
-import { CONTAINER_LABELS } from "@berth/runtime/docker/plan";
+import type { Hello, TaskRecord } from "@berth/protocol";
 import type { TaskIdentity } from "@berth/runtime";
+import { CONTAINER_LABELS } from "@berth/runtime/docker/plan";
 import type { Checkpoint } from "../task/situation.ts";
 
 /** The ids of the task that a container runs; undefined for one that is not ours. */

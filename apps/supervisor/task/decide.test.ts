@@ -43,6 +43,7 @@ function situation({ checkpoint, ...facts }: Facts): Situation {
     secretsResolved: true,
     imageReady: true,
     createdHere: true,
+    absenceIsCertain: false,
     cleanedUp: false,
     logsCopied: false,
     removed: false,
@@ -106,6 +107,7 @@ const TABLE: Array<[what: string, facts: Facts, step: object]> = [
     { kind: "start" },
   ],
   ["a start whose container is gone is never repeated", { checkpoint: at("starting") }, { kind: "conclude" }],
+  ["unless it is certain that it never was", { planned: false, absenceIsCertain: true, checkpoint: at("starting") }, { kind: "plan" }],
   ["an adopted task is planned for its limits", { observed: running, planned: false, checkpoint: at("running") }, { kind: "plan" }],
   [
     "a task that ended meanwhile is concluded",

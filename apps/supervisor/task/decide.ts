@@ -80,7 +80,7 @@ function bringUp(s: Situation): Step {
         return report(s, "TASK_RUNNING");
       return { kind: "conclude" };
     default:
-      return { kind: "conclude" };
+      return s.absenceIsCertain ? prepare(s) : { kind: "conclude" };
   }
 }
 

@@ -1,5 +1,5 @@
-import type { WorkerMessage } from "@berth/protocol";
 import type { TaskInfo } from "@berth/mesos/task-info";
+import type { TaskRecord, WorkerMessage } from "@berth/protocol";
 import type { Observed } from "@berth/runtime";
 
 /** What a plan came out as, for `berth inspect`, the start-up print of a task, and the steps after it. */
@@ -37,6 +37,8 @@ export interface TaskRuntime {
   signal(signal: "SIGTERM" | "SIGKILL"): Promise<void>;
   /** Removes every trace of it. */
   remove(): Promise<void>;
+  /** What a returning worker's hello says of the task. */
+  workerTold?(record: TaskRecord): void;
   /** News from the worker about the child that it started for this task. */
   hear?(message: Extract<WorkerMessage, { type: "spawned" | "spawnFailed" | "exited" | "output" }>): void;
   /** Shown by `ps` as the worker's title. */

@@ -1,5 +1,5 @@
-import type { RequestedUpdate, TaskRecord } from "@berth/protocol";
 import type { Stage } from "@berth/hooks";
+import type { RequestedUpdate, TaskRecord } from "@berth/protocol";
 import type { Exit, Observed } from "@berth/runtime";
 import type { Outcome } from "./outcome.ts";
 
@@ -95,6 +95,8 @@ export interface Situation {
   imageReady: boolean;
   /** The container that is observed was created by this supervisor from the present plan. */
   createdHere: boolean;
+  /** The runtime knows for certain that what is absent was never started (a worker knows its children), so a start may be made up for. */
+  absenceIsCertain: boolean;
   /** afterStop hooks have run in this life. */
   cleanedUp: boolean;
   logsCopied: boolean;

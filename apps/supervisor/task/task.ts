@@ -1,8 +1,8 @@
-import { backoffDelay } from "@berth/retry";
 import type { HookRunner, HookTask, Stage } from "@berth/hooks";
 import { isTerminal, TaskFailure, type TaskState } from "@berth/mesos";
 import type { TaskInfo } from "@berth/mesos/task-info";
 import type { RequestedUpdate, TaskRecord, Wanted } from "@berth/protocol";
+import { backoffDelay } from "@berth/retry";
 import type { Observed, TaskIdentity } from "@berth/runtime";
 import { decide, type Step } from "./decide.ts";
 import { type ExitStates, type Outcome, outcomeOfExit, outcomeOfStop, outcomeOfVanishing } from "./outcome.ts";
@@ -183,6 +183,7 @@ export class Task {
     if (record.terminalAcknowledged === true) this.#terminalAcknowledged = true;
     this.#heldSequence = record.checkpoint?.sequence ?? 0;
     if (this.#heldSequence < this.#sequence) this.#sendCheckpoint();
+    this.runtime.workerTold?.(record);
     if (record.wanted !== undefined) this.want(record.wanted);
     this.observeAgain();
   }
@@ -249,6 +250,7 @@ export class Task {
       secretsResolved: this.#resolved !== undefined,
       imageReady: this.#imageReady,
       createdHere: this.#createdHere,
+      absenceIsCertain: this.runtime.kind === "process",
       cleanedUp: this.#cleanedUp,
       logsCopied: this.#logsCopied,
       removed: this.#removed,

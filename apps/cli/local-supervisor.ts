@@ -1,0 +1,86 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, openSync } from "node:fs";
+import { join } from "node:path";
+import { pause } from "@berth/retry";
+import { AdminClient } from "./admin-client.ts";
+import { program } from "./programs.ts";
+
+export interface LocalSupervisorOptions {
+  /** Holds the sockets; made if missing. Its path must be short: a unix socket's path has at most 107 bytes. */
+  directory: string;
+  /** Settings for berthd, beside what this process has in its own environment. */
+  environment?: Readonly<Record<string, string>>;
+  /** File that takes berthd's log; absent: this process's stderr. */
+  logFile?: string;
+  /** How long it may take to answer, milliseconds. */
+  startTimeoutMs?: number;
+}
+
+/** A berthd that belongs to this process: for `berth run` on a host without one, the demo, tests and benchmarks. */
+export class LocalSupervisor {
+  readonly socket: string;
+  readonly admin: AdminClient;
+  readonly #process: ChildProcess;
+  readonly #exited: Promise<unknown>;
+
+  private constructor(child: ChildProcess, socket: string, admin: AdminClient) {
+    this.#process = child;
+    this.#exited = once(child, "exit");
+    this.socket = socket;
+    this.admin = admin;
+  }
+
+  /** Starts berthd and waits until it answers. Throws when it ends before that, or does not answer in time. */
+  static async start(options: LocalSupervisorOptions): Promise<LocalSupervisor> {
+    mkdirSync(options.directory, { recursive: true });
+    const socket = join(options.directory, "berthd.sock");
+    const log = options.logFile === undefined ? "inherit" : openSync(options.logFile, "a");
+    const child = spawn(program("berthd"), [], {
+      stdio: ["ignore", log, log],
+      env: { ...process.env, ...options.environment, BERTH_SOCKET: socket },
+    });
+    const supervisor = new LocalSupervisor(child, socket, new AdminClient(join(options.directory, "admin.sock")));
+    await supervisor.#untilReady(options.startTimeoutMs ?? 30_000, options.logFile);
+    return supervisor;
+  }
+
+  get pid(): number {
+    return this.#process.pid as number;
+  }
+
+  get running(): boolean {
+    return this.#process.exitCode === null && this.#process.signalCode === null;
+  }
+
+  /** Ends it in order; tasks run on. */
+  async stop(): Promise<void> {
+    if (this.running) this.#process.kill("SIGTERM");
+    await this.#exited;
+  }
+
+  /** `kill -9`. */
+  async kill(): Promise<void> {
+    if (this.running) this.#process.kill("SIGKILL");
+    await this.#exited;
+  }
+
+  async #untilReady(timeoutMs: number, logFile: string | undefined): Promise<void> {
+    const deadline = Date.now() + timeoutMs;
+    for (;;) {
+      if (!this.running)
+        throw new Error(`berthd ended with ${this.#process.exitCode ?? this.#process.signalCode} before it was ready${seeLog(logFile)}`);
+      try {
+        await this.admin.call("GET", "/healthz");
+        return;
+      } catch (error) {
+        if (Date.now() > deadline) throw new Error(`berthd does not answer on its admin socket${seeLog(logFile)}`, { cause: error });
+      }
+      await pause(20);
+    }
+  }
+}
+
+function seeLog(logFile: string | undefined): string {
+  return logFile === undefined ? "" : `; its log is ${logFile}`;
+}

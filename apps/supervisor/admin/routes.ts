@@ -1,0 +1,112 @@
+import { parseTaskInfo } from "@berth/mesos/task-info";
+import { PROTOCOL_VERSIONS } from "@berth/protocol";
+import { z } from "zod";
+import type { EventJournal } from "../event-journal.ts";
+import type { Executors } from "../executor/executors.ts";
+import { AdminError, type AdminHandler, type AdminRequest, type AdminRoutes } from "./http.ts";
+import { findTask, summarize } from "./task-views.ts";
+
+export interface AdminParts {
+  executors: Executors;
+  journal: EventJournal;
+  version: string;
+  startedAt: number;
+  now: () => number;
+  /** What would be created for a TaskInfo, which hooks would act and which rules refuse it. */
+  plan: (taskInfo: unknown) => unknown;
+  hooks: () => unknown;
+  settings: () => unknown;
+  vault: () => Promise<unknown>;
+  /** One entry per thing that a launch needs: dockerd, Vault, Redis, Sidecar. */
+  dependencies: () => Record<string, { ready: boolean; detail: string }>;
+  details: () => Promise<object>;
+  metrics: () => Promise<string>;
+  logs: (taskId: string, request: LogQuery, signal: AbortSignal) => AsyncIterable<unknown>;
+}
+
+export interface LogQuery {
+  follow: boolean;
+  /** Milliseconds since the epoch. */
+  since?: number;
+  tail?: number;
+}
+
+const KillBody = z.object({ gracePeriodMs: z.number().min(0).optional() }).default({});
+const PlanBody = z.object({ taskInfo: z.unknown() });
+
+/** The admin API, version 1: what `berth` asks, and what monitoring reads. docs/reference/admin-api.md lists it. */
+export function adminRoutes(parts: AdminParts): AdminRoutes {
+  const { executors, journal } = parts;
+  return {
+    "GET /v1/info": async () => ({
+      json: {
+        version: parts.version,
+        node: process.version,
+        pid: process.pid,
+        protocol: PROTOCOL_VERSIONS,
+        startedAt: parts.startedAt,
+        executors: [...executors.all()].length,
+        tasks: [...executors.tasks()].length,
+        dependencies: parts.dependencies(),
+        ...(await parts.details()),
+      },
+    }),
+    "GET /v1/tasks": () => ({ json: [...executors.tasks()].map((task) => summarize(task.describe())) }),
+    "GET /v1/tasks/:id": ({ parameters }) => {
+      const description = findTask(executors, parameters.id ?? "").describe();
+      return { json: { ...summarize(description), ...description } };
+    },
+    "POST /v1/tasks/:id/kill": ({ parameters, body }) => {
+      const { gracePeriodMs } = parse(KillBody, body);
+      const task = findTask(executors, parameters.id ?? "");
+      task.stop("operator", "stopped by the operator", gracePeriodMs);
+      return { json: { taskId: task.identity.taskId, gracePeriodMs: task.describe().stop?.gracePeriodMs ?? 0 } };
+    },
+    "GET /v1/tasks/:id/logs": ({ parameters, query, signal }) => {
+      const task = findTask(executors, parameters.id ?? "");
+      return { lines: jsonLines(parts.logs(task.identity.taskId, logQuery(query), signal)) };
+    },
+    "GET /v1/events": ({ query, signal }) => {
+      const since = Number(query.get("since") ?? 0);
+      if (query.get("follow") === "true") return { lines: jsonLines(journal.follow(since, signal)) };
+      return { lines: jsonLines(journal.since(since)) };
+    },
+    "POST /v1/plan": ({ body }) => ({ json: parts.plan(parseTaskInfo(parse(PlanBody, body).taskInfo)) }),
+    "GET /v1/hooks": () => ({ json: parts.hooks() }),
+    "GET /v1/config": () => ({ json: parts.settings() }),
+    "GET /v1/vault": async () => ({ json: await parts.vault() }),
+    "GET /metrics": async () => ({ text: await parts.metrics(), type: "text/plain; version=0.0.4" }),
+    "GET /healthz": () => ({ json: { ok: true } }),
+    "GET /readyz": readiness(parts),
+  };
+}
+
+/** Ready when everything that a launch needs answers; what does not is named. A hung dockerd must not get the daemon restarted: that is /healthz. */
+function readiness(parts: AdminParts): AdminHandler {
+  return () => {
+    const dependencies = parts.dependencies();
+    const missing = Object.entries(dependencies).filter(([, state]) => !state.ready);
+    if (missing.length > 0) throw new AdminError(503, missing.map(([name, state]) => `${name}: ${state.detail}`).join("; "));
+    return { json: { ok: true, dependencies } };
+  };
+}
+
+function logQuery(query: AdminRequest["query"]): LogQuery {
+  const since = query.get("since");
+  const tail = query.get("tail");
+  return {
+    follow: query.get("follow") === "true",
+    ...(since === null ? {} : { since: Number(since) }),
+    ...(tail === null ? {} : { tail: Number(tail) }),
+  };
+}
+
+function parse<Schema extends z.ZodType>(schema: Schema, body: unknown): z.infer<Schema> {
+  const result = schema.safeParse(body);
+  if (!result.success) throw new AdminError(400, z.prettifyError(result.error));
+  return result.data;
+}
+
+async function* jsonLines(values: Iterable<unknown> | AsyncIterable<unknown>): AsyncGenerator<string> {
+  for await (const value of values) yield JSON.stringify(value);
+}

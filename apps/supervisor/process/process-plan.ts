@@ -1,0 +1,108 @@
+import { TaskFailure } from "@berth/mesos";
+import type { CommandInfo, TaskInfo, Variable } from "@berth/mesos/task-info";
+import type { TaskIdentity } from "@berth/runtime";
+
+/** A command task before it is started: what the worker will be asked to spawn. */
+export interface ProcessPlan {
+  argv: string[];
+  /** The child's whole environment; `vault://` references as written. */
+  environment: Record<string, string>;
+  origins: Record<string, string>;
+  /** Variables of the executor that were not passed on, by name. */
+  withheld: string[];
+  user?: string;
+  rlimits: Array<{ type: string; soft: number | null; hard: number | null }>;
+}
+
+/** Marks every process of a task, so that one whose parents are gone is still known as its own. */
+export const TASK_MARK = "BERTH_TASK";
+
+/** The agent gives executors a PATH only if the operator configured one; a shell without any cannot find `ls`. */
+const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/**
+ * What of the executor's command environment stays with the executor: its settings, and everything that opens Vault or the
+ * agent. The executors that Berth replaces hand all of it to the task. A task that wants one names it in its own command.
+ */
+const WITHHELD = /^(?:(?:EXECUTOR|VAULT|ALLEGRO|BERTH|CONSUL|VAAS)_|MESOS_EXECUTOR_AUTHENTICATION_TOKEN$|MESOS_DOMAIN_SOCKET$)/;
+
+/** Whether a TaskInfo asks for a process rather than a container. */
+export function isCommandTask(task: TaskInfo): boolean {
+  if (task.container?.docker !== undefined || task.container?.type === "DOCKER") return false;
+  return commandOf(task) !== undefined;
+}
+
+/**
+ * The command of a task: its own (a task of a LAUNCH_GROUP), else the executor's with the prefix that Marathon puts before an
+ * app's `cmd` when it has a custom executor (`chmod ug+rx '<executor>' && exec '<executor>' <cmd>`). Without that prefix the
+ * executor's command is what started the worker itself, and not the task's.
+ */
+export function commandOf(task: TaskInfo): CommandInfo | undefined {
+  if (task.command !== undefined) return task.command;
+  const command = task.executor?.command;
+  const match = /^chmod ug\+rx '([^']*)' && exec '\1' ([\s\S]+)$/.exec(command?.value ?? "");
+  return command === undefined || match === null ? undefined : { ...command, shell: true, value: match[2] as string, arguments: [] };
+}
+
+/** Maps a TaskInfo to a process. Pure; throws a TaskFailure that names the field. */
+export function planProcess(task: TaskInfo, identity: TaskIdentity, worker: { sandbox: string; path: string | undefined }): ProcessPlan {
+  const command = commandOf(task);
+  if (command === undefined) throw invalid("it has neither a Docker container nor a command of its own");
+  if (command.value === undefined || command.value === "") throw invalid("command.value is missing");
+  const planned = planEnvironment(task, command, identity, worker);
+  return {
+    argv: command.shell ? ["/bin/sh", "-c", command.value] : [command.value, ...command.arguments.slice(1)],
+    ...planned,
+    ...(command.user === undefined ? {} : { user: command.user }),
+    rlimits: (task.container?.rlimit_info?.rlimits ?? []).map(({ type, soft, hard }) => ({ type, soft: soft ?? null, hard: hard ?? null })),
+  };
+}
+
+function planEnvironment(
+  task: TaskInfo,
+  command: CommandInfo,
+  identity: TaskIdentity,
+  worker: { sandbox: string; path: string | undefined },
+) {
+  const environment: Record<string, string> = {};
+  const origins: Record<string, string> = {};
+  const withheld: string[] = [];
+  const set = (name: string, value: string, origin: string): void => {
+    environment[name] = value;
+    origins[name] = origin;
+  };
+  set("PATH", worker.path ?? DEFAULT_PATH, "Berth");
+  set("MESOS_SANDBOX", worker.sandbox, "Berth");
+  set("MESOS_TASK_ID", identity.taskId, "Berth");
+  set("MESOS_EXECUTOR_ID", identity.executorId, "Berth");
+  set("MESOS_FRAMEWORK_ID", identity.frameworkId, "Berth");
+  for (const variable of task.executor?.command?.environment?.variables ?? []) {
+    if (WITHHELD.test(variable.name)) withheld.push(variable.name);
+    else set(variable.name, valueOf(variable), "executor environment");
+  }
+  if (task.command !== undefined) {
+    for (const variable of command.environment?.variables ?? []) set(variable.name, valueOf(variable), "TaskInfo command");
+  }
+  set(TASK_MARK, taskMark(identity), "Berth");
+  return { environment, origins, withheld };
+}
+
+/** The value of {@link TASK_MARK}: unique per run of a task, safe in any environment. */
+export function taskMark(identity: TaskIdentity): string {
+  return JSON.stringify([identity.frameworkId, identity.executorId, identity.containerId, identity.taskId]);
+}
+
+function valueOf(variable: Variable): string {
+  if (variable.type !== "SECRET") return variable.value ?? "";
+  const { secret } = variable;
+  if (secret?.type === "VALUE" && secret.value !== undefined) return Buffer.from(secret.value.data, "base64").toString("utf8");
+  if (secret?.type === "REFERENCE" && secret.reference !== undefined) {
+    const { name, key } = secret.reference;
+    return `vault://${name.replace(/^vault:\/\//, "")}${key === undefined ? "" : `?key=${encodeURIComponent(key)}`}`;
+  }
+  throw invalid(`the secret of the variable ${variable.name} has neither a value nor a reference`);
+}
+
+function invalid(what: string): TaskFailure {
+  return new TaskFailure(`the TaskInfo is invalid: ${what}`, { state: "TASK_ERROR", reason: "REASON_TASK_INVALID" });
+}
