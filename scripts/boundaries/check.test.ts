@@ -16,7 +16,7 @@ const PACKAGES: Record<string, Package> = {
   "libs/retry": { layer: "retry" },
   "libs/lane": { layer: "lane", dependencies: ["@berth/retry"] },
   "libs/vault": { layer: "vault", dependencies: ["@berth/lane"] },
-  "libs/fleet": { layer: "fleet" },
+  "libs/health": { layer: "health" },
   "apps/worker": { layer: "app" },
   "tests/harness": { layer: "test" },
 };
@@ -65,13 +65,13 @@ const BROKEN: [string, string, string, RegExp, Record<string, Package>?][] = [
   ],
   [
     "an import sideways",
-    "libs/fleet/a.ts",
+    "libs/health/a.ts",
     'import "@berth/vault";',
     /not below/,
-    { "libs/fleet": { layer: "fleet", dependencies: ["@berth/vault"] } },
+    { "libs/health": { layer: "health", dependencies: ["@berth/vault"] } },
   ],
   ["a type import counts", "libs/retry/a.ts", 'import type { Lane } from "@berth/lane";', /does not declare/],
-  ["an undeclared package of ours", "libs/fleet/a.ts", 'export * from "@berth/retry";', /fleet\/package\.json does not declare/],
+  ["an undeclared package of ours", "libs/health/a.ts", 'export * from "@berth/retry";', /health\/package\.json does not declare/],
   ["a path into another package", "libs/lane/a.ts", 'import "../retry/index.ts";', /import packages by their name/],
   ["a door that is not open", "libs/lane/a.ts", 'import "@berth/retry/internal";', /does not export/],
   ["an undeclared npm package", "libs/lane/a.ts", 'const x = await import("left-pad");', /does not declare/],
@@ -80,12 +80,12 @@ const BROKEN: [string, string, string, RegExp, Record<string, Package>?][] = [
   ["Node in the worker's core", "apps/worker/core/a.ts", 'import { connect } from "node:net";', /must run without Node/],
   [
     "a dependency that nothing uses",
-    "libs/fleet/a.ts",
+    "libs/health/a.ts",
     "",
     /nothing in it imports/,
-    { "libs/fleet": { layer: "fleet", dependencies: ["@berth/retry"] } },
+    { "libs/health": { layer: "health", dependencies: ["@berth/retry"] } },
   ],
-  ["a layer that does not exist", "libs/fleet/a.ts", "", /names no layer/, { "libs/fleet": { layer: "misc" } }],
+  ["a layer that does not exist", "libs/health/a.ts", "", /names no layer/, { "libs/health": { layer: "misc" } }],
 ];
 
 for (const [name, path, text, message, packages] of BROKEN) {
