@@ -1,1 +1,2 @@
+export { encodeFrame } from "./codec.ts";
 export * from "./messages.ts";
