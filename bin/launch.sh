@@ -14,7 +14,7 @@ find_node() {
   done
   node=node
   if command -v node >/dev/null && node -e 'process.exit(Number.parseInt(process.versions.node, 10) < 24)'; then return; fi
-  echo "${0##*/}: Berth needs Node 24 or newer and found none. In a checkout, run: npm ci (in $root)" >&2
+  echo "${0##*/}: Berth needs Node 24 or newer and found none. In a checkout, run: npm install (in $root)" >&2
   exit 127
 }
 

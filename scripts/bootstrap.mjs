@@ -24,16 +24,23 @@ if (script === undefined) fail(`usage: node scripts/bootstrap.mjs ${Object.keys(
 installDependencies();
 await goOn(script, args);
 
-/** A stamp rather than file times: a checkout sets those as it likes. */
+/**
+ * Installs what package-lock.json says. Not `npm ci`: that refuses a lock file without the packages of other platforms, and npm
+ * leaves those out where its registry does not offer them. `--no-save` keeps the lock file as it is.
+ */
 function installDependencies() {
+  // A stamp rather than file times: a checkout sets those as it likes.
   const stamp = join(projectRoot, "node_modules/.installed");
   const wanted = createHash("sha256")
     .update(readFileSync(join(projectRoot, "package-lock.json")))
     .digest("hex");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return;
-  console.error("installing the dependencies (npm ci)…");
-  const { status } = spawnSync("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], { cwd: projectRoot, stdio: ["ignore", 2, 2] });
-  if (status !== 0) fail("npm ci failed, see above");
+  console.error("installing the dependencies (npm install)…");
+  const { status } = spawnSync("npm", ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"], {
+    cwd: projectRoot,
+    stdio: ["ignore", 2, 2],
+  });
+  if (status !== 0) fail("npm install failed, see above");
   writeFileSync(stamp, wanted);
 }
 

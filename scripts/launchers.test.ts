@@ -76,7 +76,7 @@ test("without any Node the message says what to do", async () => {
 
   await assert.rejects(run(join(bare.path, "bin/berthd"), { env: { PATH: "/nowhere" } }), (error: { code: number; stderr: string }) => {
     assert.equal(error.code, 127);
-    assert.match(error.stderr, /^berthd: Berth needs Node 24 .* run: npm ci/);
+    assert.match(error.stderr, /^berthd: Berth needs Node 24 .* run: npm install/);
     return true;
   });
 });
