@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { chmod, chown, mkdir, unlink } from "node:fs/promises";
 import { connect, type Server } from "node:net";
 import { dirname } from "node:path";
@@ -71,4 +71,16 @@ function isServed(path: string): Promise<boolean> {
     });
     probe.once("error", () => resolve(false));
   });
+}
+
+/** The id of the group `berth`, whose members may use the sockets; undefined where the host has none. */
+export function berthGroupId(groupFile = "/etc/group"): number | undefined {
+  try {
+    const line = readFileSync(groupFile, "utf8")
+      .split("\n")
+      .find((entry) => entry.startsWith("berth:"));
+    return line === undefined ? undefined : Number(line.split(":")[2]);
+  } catch {
+    return undefined;
+  }
 }

@@ -1,7 +1,6 @@
 import { pause } from "@berth/retry";
 import type { TaskIdentity } from "@berth/runtime";
 import type { DockerEngine, ListedContainer } from "@berth/runtime/docker/engine";
-import { CONTAINER_LABELS } from "@berth/runtime/docker/plan";
 import type { Executors } from "../executor/executors.ts";
 import { lifeOf } from "../executor/process-life.ts";
 import type { TaskLog } from "../task/ports.ts";
@@ -10,6 +9,8 @@ import { identityOf, orphanFromLabels } from "./labels.ts";
 export interface ReaperParts {
   engine: DockerEngine;
   executors: Executors;
+  /** `key=value` that only this supervisor's containers carry. */
+  instanceLabel: string;
   /** Counted from the daemon's readiness: how long a worker that cannot be checked has to come back, milliseconds. */
   adoptionWindowMs: number;
   /** How long the container of a failed task is kept for a post-mortem, milliseconds. */
@@ -63,7 +64,7 @@ export class Reaper {
 
   /** One search over all containers that carry our labels. */
   async sweep(): Promise<void> {
-    for (const container of await this.#parts.engine.list([CONTAINER_LABELS.taskId], this.#stop.signal)) {
+    for (const container of await this.#parts.engine.list([this.#parts.instanceLabel], this.#stop.signal)) {
       const identity = identityOf(container.labels);
       if (identity === undefined || this.#parts.executors.find(identity) !== undefined) continue;
       if (await this.#isOrphan(identity, container)) this.#reap(identity, container);

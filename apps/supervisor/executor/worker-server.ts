@@ -1,5 +1,5 @@
 import { createServer, type Server, type Socket } from "node:net";
-import { encodeMessage, type Hello, type SupervisorMessage, type WorkerMessage } from "@berth/protocol";
+import { encodeFrame, type Hello, type SupervisorMessage, type WorkerMessage } from "@berth/protocol";
 import { parseWorkerMessage } from "@berth/protocol/supervisor";
 import { RecordDecoder } from "@berth/recordio";
 import type { TaskLog } from "../task/ports.ts";
@@ -63,7 +63,7 @@ class Peer implements WorkerConnection {
 
   send(message: SupervisorMessage): void {
     if (this.#over) return;
-    this.#socket.write(encodeMessage(message));
+    this.#socket.write(encodeFrame(message, Buffer.from));
     if (this.#socket.writableLength > MAX_QUEUED_BYTES) this.close("the worker does not read what it is sent");
   }
 
@@ -96,7 +96,7 @@ class Peer implements WorkerConnection {
 
   #record(record: Uint8Array): void {
     if (this.#over) return;
-    const message = parseWorkerMessage(JSON.parse(Buffer.from(record.buffer, record.byteOffset, record.length).toString("utf8")));
+    const message = parseWorkerMessage(record);
     if (this.#executor !== undefined) {
       if (message.type === "hello") throw new Error("a second hello on one connection");
       this.#executor.receive(message);

@@ -29,6 +29,8 @@ export interface TaskParts {
   defaultGracePeriodMs: number;
   now: () => number;
   log: TaskLog;
+  /** Told of everything that happens to the task, secrets masked. */
+  onEvent: (event: TaskEvent) => void;
   /** Called once, when it is settled what the agent will hear. */
   onConcluded: (outcome: Outcome) => void;
   /** Called once, when nothing of the task is left to do. */
@@ -637,7 +639,9 @@ export class Task {
 
   #note(what: string, detail?: string): void {
     const masked = detail === undefined ? undefined : this.#parts.secrets.mask(detail);
-    this.events.push({ at: this.#parts.now(), what, ...(masked === undefined ? {} : { detail: masked }) });
+    const event = { at: this.#parts.now(), what, ...(masked === undefined ? {} : { detail: masked }) };
+    this.events.push(event);
+    this.#parts.onEvent(event);
     if (this.events.length > MAX_EVENTS) this.events.shift();
     this.#parts.log.debug({ ...this.#fields(), what, detail: masked }, "task event");
   }

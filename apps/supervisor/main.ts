@@ -1,0 +1,6 @@
+import { Supervisor } from "./supervisor.ts";
+import { readSettings } from "./settings.ts";
+
+const supervisor = new Supervisor(readSettings(process.argv.slice(2), process.env));
+for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => void supervisor.stop(signal));
+await supervisor.start();

@@ -1,0 +1,135 @@
+import { HookRunner } from "@berth/hooks";
+import { SecretRegistry } from "@berth/redact";
+import { DockerEngine } from "@berth/runtime/docker/engine";
+import { dockerEndpoint } from "@berth/runtime/docker/engine-endpoint";
+import { CONTAINER_LABELS } from "@berth/runtime/docker/plan";
+import { createAdminServer } from "./admin/http.ts";
+import { adminRoutes } from "./admin/routes.ts";
+import { connectEngine } from "./docker/engine-events.ts";
+import { Reaper } from "./docker/reaper.ts";
+import { EventJournal } from "./event-journal.ts";
+import { Executors } from "./executor/executors.ts";
+import { WorkerServer } from "./executor/worker-server.ts";
+import { berthGroupId, listen, socketSources } from "./listen.ts";
+import { createLog, type Logger } from "./log.ts";
+import { answerSchedulerMessage } from "./scheduler-messages.ts";
+import { ServiceManager } from "./service-manager.ts";
+import type { HostSettings } from "./settings.ts";
+import { TaskFactory } from "./task-factory.ts";
+import { VERSION } from "./version.ts";
+import { completionTimeWatch } from "./watches/completion-time.ts";
+
+/**
+ * berthd: the composition root. Everything that the daemon consists of is made in the constructor, in the order in which it
+ * depends on each other, and handed to what needs it; nothing is looked up.
+ */
+export class Supervisor {
+  readonly #settings: HostSettings;
+  readonly #log: Logger;
+  readonly #systemd: ServiceManager;
+  readonly #engine: DockerEngine;
+  readonly #executors: Executors;
+  readonly #workers: WorkerServer;
+  readonly #admin: ReturnType<typeof createAdminServer>;
+  readonly #reaper: Reaper;
+  #stopping = false;
+
+  constructor(settings: HostSettings, environment: Readonly<Record<string, string | undefined>> = process.env) {
+    const now = Date.now;
+    const startedAt = now();
+    this.#settings = settings;
+    const secrets = new SecretRegistry();
+    const log = createLog({ level: settings.logLevel, format: settings.logFormat, mask: (line) => secrets.mask(line) });
+    this.#log = log;
+    this.#systemd = new ServiceManager(environment, log);
+    const journal = new EventJournal();
+
+    // Several supervisors may share one engine (tests, a laptop): each looks only at what carries its own socket's name.
+    const instanceLabel = `${CONTAINER_LABELS.instance}=${settings.socket}`;
+    const engine = new DockerEngine({ endpoint: dockerEndpoint(environment), watchLabel: instanceLabel, log });
+    this.#engine = engine;
+
+    const hooks = new HookRunner([], log);
+    const factory = new TaskFactory({
+      engine,
+      hooks,
+      journal,
+      now,
+      log,
+      optionsFor: (executorEnvironment) => settings.taskOptions(executorEnvironment),
+      registryAuth: settings.registryAuth,
+      secretsFor: () => ({
+        resolve: async (variables) => ({ environment: { ...variables }, leases: [] }),
+        adopt: () => {},
+        release: async () => {},
+        mask: (text) => secrets.mask(text),
+      }),
+      logsFor: () => ({ follow: () => {}, finish: async () => [] }),
+      watchesFor: () => [completionTimeWatch(now)],
+    });
+    const executors = new Executors({
+      createTask: (executor, record, task) => factory.create(executor, record, task),
+      onSchedulerMessage: (executor, data) => answerSchedulerMessage(executor, data, { version: VERSION, log }),
+      adoptionWindowMs: settings.adoptionWindowMs,
+      version: VERSION,
+      now,
+      log,
+    });
+    this.#executors = executors;
+    connectEngine(engine, executors, log);
+    this.#reaper = new Reaper({
+      engine,
+      executors,
+      instanceLabel,
+      adoptionWindowMs: settings.adoptionWindowMs,
+      keepFailedMs: settings.keepFailedMs,
+      now,
+      log,
+    });
+    this.#workers = new WorkerServer(executors, log);
+    const routes = adminRoutes({
+      executors,
+      journal,
+      version: VERSION,
+      startedAt,
+      now,
+      plan: () => ({}),
+      hooks: () => hooks.hooks.map(({ name, priority, timeoutMs, failsTask, stages }) => ({ name, priority, timeoutMs, failsTask, stages: Object.keys(stages) })),
+      settings: () => settings.describe(),
+      vault: async () => ({}),
+      dependencies: () => ({ dockerd: engine.health.up ? { ready: true, detail: engine.url } : { ready: false, detail: engine.health.reason } }),
+      details: async () => ({ docker: await engine.statistics().catch(() => null) }),
+      metrics: async () => "",
+      logs: async function* () {},
+    });
+    this.#admin = createAdminServer(routes, log);
+  }
+
+  /** Serves the sockets. Returns when workers and operators can connect; dockerd may still be away. */
+  async start(): Promise<void> {
+    const { socket, adminSocket } = this.#settings;
+    const sources = socketSources(process.env, { workers: socket, admin: adminSocket });
+    const groupId = berthGroupId();
+    void this.#engine.watch().catch((error: unknown) => this.#log.warn({ err: error }, "the Docker event stream could not be opened"));
+    await listen(this.#admin, sources.admin, groupId);
+    await listen(this.#workers.server, sources.workers, groupId);
+    this.#reaper.start();
+    this.#systemd.ready(`serving ${socket}`);
+    this.#log.info({ socket, pid: process.pid, version: VERSION, node: process.version }, "berthd is ready");
+  }
+
+  /** Ends the daemon and nothing else: tasks run on, and their workers come back to the next supervisor. */
+  async stop(why: string): Promise<void> {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    this.#log.info({ why, tasks: [...this.#executors.tasks()].length }, "berthd stops; tasks run on");
+    this.#systemd.stopping();
+    this.#reaper.stop();
+    this.#executors.dispose();
+    this.#admin.close();
+    this.#admin.closeAllConnections();
+    await this.#workers.close();
+    await this.#engine.close();
+    process.exit(0);
+  }
+}

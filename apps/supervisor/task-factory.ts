@@ -1,0 +1,138 @@
+import type { HookRunner } from "@berth/hooks";
+import { TaskFailure } from "@berth/mesos";
+import type { TaskInfo } from "@berth/mesos/task-info";
+import type { TaskRecord } from "@berth/protocol";
+import type { TaskIdentity } from "@berth/runtime";
+import type { DockerEngine } from "@berth/runtime/docker/engine";
+import type { ImageReference } from "@berth/runtime/docker/image-reference";
+import { CONTAINER_LABELS, containerName, type DockerTaskOptions, incumbentContainerName, isDropIn, parseDropInFlags } from "@berth/runtime/docker/plan";
+import { DockerRuntime } from "./docker/docker-runtime.ts";
+import type { EventJournal } from "./event-journal.ts";
+import type { Executor } from "./executor/executor.ts";
+import { isCommandTask } from "./process/process-plan.ts";
+import { ProcessRuntime } from "./process/process-runtime.ts";
+import type { LogPort, SecretPort, TaskLog, Watch } from "./task/ports.ts";
+import type { TaskRuntime } from "./task/runtime.ts";
+import { Task } from "./task/task.ts";
+import type { TaskOptions } from "./settings.ts";
+
+export interface TaskFactoryParts {
+  engine: DockerEngine;
+  hooks: HookRunner;
+  journal: EventJournal;
+  now: () => number;
+  log: TaskLog;
+  /** The task's settings: the host's, with what its executor's environment may override. Throws a TaskFailure for a bad override. */
+  optionsFor: (executorEnvironment: Readonly<Record<string, string>>) => TaskOptions;
+  registryAuth: (image: ImageReference, options: TaskOptions, signal: AbortSignal) => Promise<string | undefined>;
+  secretsFor: (identity: TaskIdentity, options: TaskOptions) => SecretPort;
+  logsFor: (executor: Executor, identity: TaskIdentity, options: TaskOptions, task: TaskInfo | undefined) => LogPort;
+  watchesFor: (executor: Executor, identity: TaskIdentity, options: TaskOptions, runtime: TaskRuntime) => Watch[];
+}
+
+/** Puts a task's reconciler together from what its worker told and what the host has. */
+export class TaskFactory {
+  readonly #parts: TaskFactoryParts;
+
+  constructor(parts: TaskFactoryParts) {
+    this.#parts = parts;
+  }
+
+  create(executor: Executor, record: TaskRecord, parsed: TaskInfo | TaskFailure): Task {
+    const { hello } = executor;
+    const { parts, identity } = { parts: this.#parts, identity: identityOf(executor, record.taskId) };
+    const { options, failure } = this.#options(hello.environment);
+    const usable = failure ?? parsed;
+    const info = usable instanceof TaskFailure ? undefined : usable;
+    const handle: { task?: Task } = {};
+    const runtime = this.#runtime(executor, record, info, options, () => handle.task?.observeAgain());
+    const task = new Task({
+      identity,
+      record,
+      task: usable,
+      surroundings: { executorEnvironment: hello.environment, agentHostname: hello.agentHostname, sandbox: hello.sandbox },
+      worker: executor,
+      runtime,
+      hooks: parts.hooks,
+      secrets: parts.secretsFor(identity, options),
+      logs: parts.logsFor(executor, identity, options, info),
+      watches: parts.watchesFor(executor, identity, options, runtime),
+      takesKilling: hello.frameworkCapabilities.includes("TASK_KILLING_STATE"),
+      exitStates: options.exitStates,
+      defaultGracePeriodMs: options.killTaskTimeoutMs,
+      now: parts.now,
+      log: parts.log,
+      onEvent: (event) => parts.journal.add({ ...event, taskId: identity.taskId }),
+      onConcluded: (outcome) => {
+        // In the constructor of a task that is refused at once, the others of its group do not exist yet: they are refused with it.
+        if (handle.task !== undefined) executor.taskConcluded(handle.task, outcome);
+      },
+      onFinished: () => executor.taskFinished(task),
+    });
+    handle.task = task;
+    return task;
+  }
+
+  /** Settings that a task overrides wrongly fail that task and no other; the host's own serve for its cleanup. */
+  #options(executorEnvironment: Readonly<Record<string, string>>): { options: TaskOptions; failure?: TaskFailure } {
+    try {
+      return { options: this.#parts.optionsFor(executorEnvironment) };
+    } catch (error) {
+      if (!TaskFailure.is(error)) throw error;
+      return { options: this.#parts.optionsFor({}), failure: error };
+    }
+  }
+
+  #runtime(executor: Executor, record: TaskRecord, task: TaskInfo | undefined, options: TaskOptions, onNews: () => void): TaskRuntime {
+    if (record.child !== undefined || (task !== undefined && isCommandTask(task))) return this.#processRuntime(executor, record, options, onNews);
+    const { hello } = executor;
+    const { parts, identity } = { parts: this.#parts, identity: identityOf(executor, record.taskId) };
+    return new DockerRuntime({
+      engine: parts.engine,
+      input: {
+        identity,
+        executorEnvironment: hello.environment,
+        executorArguments: hello.args,
+        sandbox: hello.sandbox,
+        agentHostname: hello.agentHostname,
+        worker: { pid: hello.pid, ...(hello.startTime === undefined ? {} : { startTime: hello.startTime }) },
+        options: options.docker,
+      },
+      labels: {
+        [CONTAINER_LABELS.launchedAt]: String(record.launchedAt),
+        ...(hello.pidNamespace === undefined ? {} : { [CONTAINER_LABELS.workerPidNamespace]: hello.pidNamespace }),
+      },
+      name: nameBeforePlan(identity, hello.args, options.docker),
+      pullAttempts: options.pullAttempts,
+      registryAuth: (image, signal) => parts.registryAuth(image, options, signal),
+    });
+  }
+
+  #processRuntime(executor: Executor, record: TaskRecord, options: TaskOptions, onNews: () => void): ProcessRuntime {
+    const { hello } = executor;
+    return new ProcessRuntime({
+      identity: identityOf(executor, record.taskId),
+      record,
+      worker: executor,
+      sandbox: hello.sandbox,
+      path: hello.environment.PATH,
+      gracePeriodMs: options.killTaskTimeoutMs,
+      sparedFromSigterm: options.sparedFromSigterm,
+      output: "inherit",
+      onNews,
+      onOutput: () => {},
+    });
+  }
+}
+
+function identityOf(executor: Executor, taskId: string): TaskIdentity {
+  const { frameworkId, executorId, containerId } = executor.hello;
+  return { frameworkId, executorId, containerId, taskId };
+}
+
+/** The container's name as any plan of the task will have it: known from the ids alone, so that a task can be adopted without one. */
+function nameBeforePlan(identity: TaskIdentity, executorArguments: readonly string[], options: DockerTaskOptions): string {
+  const flags = parseDropInFlags(executorArguments);
+  if (isDropIn(flags)) return flags.container;
+  return options.containerNames === "mesos" ? incumbentContainerName(identity.taskId) : containerName(identity);
+}

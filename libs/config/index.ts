@@ -1,0 +1,1 @@
+export { ShellWordsError, shellWords } from "./shell-words.ts";
