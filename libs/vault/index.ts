@@ -1,3 +1,4 @@
+export { parseLeaseRecord } from "./leases.ts";
 export { ReferenceError as VaultReferenceError, hasReference, isReference, parseReference, type SecretReference } from "./reference.ts";
 export { type SecretInput, type TlsSettings, type VaultSettings, VaultSettingsError, vaultSettingsFrom } from "./settings.ts";
 export type {

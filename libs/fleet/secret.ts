@@ -1,0 +1,4 @@
+/** Apart from the package's door, because it loads BullMQ and ioredis: only a thread that joins a fleet should. */
+export { FleetAwayError, type FleetLog } from "./connection.ts";
+export { type Exclusive, type FleetLock, FleetSecret, type FleetSecretOptions, type FleetState } from "./fleet-secret.ts";
+export type { OpenedRecord } from "./sealed-record.ts";
