@@ -90,7 +90,7 @@ export interface ListedContainer {
 export interface PullRequest {
   /** "host:5000/name:tag" or "name@sha256:…"; without either, `:latest` is meant. */
   reference: string;
-  /** Value of the X-Registry-Auth header: base64url of a JSON object. Never logged. */
+  /** Value of the X-Registry-Auth header: base64url, with padding, of a JSON object. Never logged. */
   auth?: string;
   /** Attempts in all for errors that may pass. Default 3. */
   attempts?: number;
