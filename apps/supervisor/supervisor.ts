@@ -111,8 +111,9 @@ export class Supervisor {
     const sources = socketSources(process.env, { workers: socket, admin: adminSocket });
     const groupId = berthGroupId();
     void this.#engine.watch().catch((error: unknown) => this.#log.warn({ err: error }, "the Docker event stream could not be opened"));
-    await listen(this.#admin, sources.admin, groupId);
+    // Admin last: whoever gets an answer there knows that workers are served too.
     await listen(this.#workers.server, sources.workers, groupId);
+    await listen(this.#admin, sources.admin, groupId);
     this.#reaper.start();
     this.#systemd.ready(`serving ${socket}`);
     this.#log.info({ socket, pid: process.pid, version: VERSION, node: process.version }, "berthd is ready");
