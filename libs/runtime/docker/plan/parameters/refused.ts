@@ -1,0 +1,22 @@
+/** Flags of `docker run` that Berth does not take, each with the reason as the end of the sentence "parameter … is refused: …". */
+export const REFUSED_PARAMETERS: ReadonlyMap<string, string> = new Map([
+  ["rm", "Berth removes the container itself, once the agent has acknowledged the task's end"],
+  ["detach", "a task's container always runs detached from its supervisor"],
+  ["attach", "Berth follows the output itself"],
+  ["detach-keys", "nothing is attached to a task's container"],
+  ["sig-proxy", "signals come from Mesos kills only"],
+  ["name", "Berth names containers so that it finds them again; see the setting containerNames"],
+  ["restart", "a task that ends is reported to the framework, which decides whether it runs again"],
+  ["cidfile", "no file is written for a task; the container's id is in the labels and the admin API"],
+  ["pull", "use container.docker.force_pull_image"],
+  ["quiet", "Berth reports the progress of pulls itself"],
+  ["disable-content-trust", "content trust is a matter of the docker client, which is not used here"],
+  ["env-file", "no file of the host is read for a task; give the variables by env"],
+  ["label-file", "no file of the host is read for a task; give the labels by label"],
+  ["use-api-socket", "access to the engine is access to the host as root; mount the socket by a volume where that is meant"],
+  ["help", "it is no setting of a container"],
+  ["cpu-count", "it exists on Windows only"],
+  ["cpu-percent", "it exists on Windows only"],
+  ["io-maxbandwidth", "it exists on Windows only"],
+  ["io-maxiops", "it exists on Windows only"],
+]);
