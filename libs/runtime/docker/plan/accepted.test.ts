@@ -5,8 +5,8 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import Docker from "dockerode";
 import { BUSYBOX_IMAGE, sharedDockerd } from "@berth/test-harness";
+import Docker from "dockerode";
 import { type ContainerPlan, createBody, planContainer } from "./container-plan.ts";
 import { dockerTask, planInput } from "./fixtures/input.ts";
 

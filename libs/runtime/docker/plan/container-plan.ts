@@ -7,7 +7,7 @@ import type { CreateBody } from "./create-body.ts";
 import { type Draft, type NetworkAttachment, newDraft } from "./draft.ts";
 import { type DropInFlags, isDropIn, parseDropInFlags } from "./drop-in.ts";
 import { type PlannedVariable, planEnvironment } from "./environment.ts";
-import { berthLabels, containerName, incumbentContainerName } from "./identity.ts";
+import { berthLabels, nameFor } from "./identity.ts";
 import { invalidField } from "./invalid.ts";
 import { applyNetwork, applyPorts, warnOfUnusedPorts } from "./networking.ts";
 import type { DockerTaskOptions } from "./options.ts";
@@ -48,11 +48,7 @@ export function planContainer(input: PlanInput<DockerTaskOptions>): ContainerPla
   if (docker === undefined) throw invalidField("container.docker", "a task for Docker needs it");
   const flags = parseDropInFlags(input.executorArguments);
   const image = parseImageReference(docker.image);
-  const name = isDropIn(flags)
-    ? flags.container
-    : options.containerNames === "mesos"
-      ? incumbentContainerName(identity.taskId)
-      : containerName(identity);
+  const name = nameFor(identity, flags, options);
   const mappedDirectory = flags.mappedDirectory ?? options.mappedDirectory;
   const sandbox = flags.sandboxDirectory ?? input.sandbox;
 

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { PlanInput, TaskIdentity } from "../../runtime.ts";
+import { type DropInFlags, isDropIn } from "./drop-in.ts";
 import type { DockerTaskOptions } from "./options.ts";
 
 /**
@@ -54,6 +55,12 @@ export function incumbentContainerName(taskId: string): string {
   bytes[6] = ((bytes[6] as number) & 0x0f) | 0x50;
   bytes[8] = ((bytes[8] as number) & 0x3f) | 0x80;
   return `mesos-${bytes.toString("hex").replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5")}`;
+}
+
+/** The name that a task's container has: known before its TaskInfo is looked at, so that a task can be adopted without a plan. */
+export function nameFor(identity: TaskIdentity, flags: DropInFlags, options: Pick<DockerTaskOptions, "containerNames">): string {
+  if (isDropIn(flags)) return flags.container;
+  return options.containerNames === "mesos" ? incumbentContainerName(identity.taskId) : containerName(identity);
 }
 
 /**

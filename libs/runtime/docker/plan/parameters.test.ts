@@ -3,12 +3,12 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { TaskFailure } from "@berth/mesos";
 import fc from "fast-check";
+import { planContainer } from "./container-plan.ts";
 import { newDraft } from "./draft.ts";
+import { dockerTask, planInput } from "./fixtures/input.ts";
 import { parametersDocument } from "./parameters/document.ts";
 import { REFUSED_PARAMETERS } from "./parameters/refused.ts";
 import { applyParameters, nearestName, PARAMETER_GROUPS } from "./parameters/table.ts";
-import { planContainer } from "./container-plan.ts";
-import { dockerTask, planInput } from "./fixtures/input.ts";
 
 interface Recorded {
   parameters: Array<[string, string]>;
