@@ -11,7 +11,7 @@ import { findNode, NEEDED_NODE, projectRoot } from "./node-path.mjs";
 const COMMANDS = {
   start: "scripts/start.ts",
   test: "scripts/test.ts",
-  bench: "bench/run.ts",
+  bench: "scripts/bench.ts",
   typecheck: "scripts/typecheck.ts",
   lint: "scripts/lint.ts",
   format: "scripts/format.ts",

@@ -11,14 +11,14 @@ export interface Leftover {
 }
 
 /** Milliseconds that the last processes of a run get to go away by themselves. */
-const PATIENCE = 5_000;
+const PATIENCE_MS = 5_000;
 
 /**
  * What is left of a run whose files are all below `folder` and whose processes carry BERTH_TEST_RUN=folder or name the folder
  * in their arguments. Looks again for a few seconds before it calls anything left over.
  */
-export async function findLeftovers(folder: string): Promise<Leftover[]> {
-  const end = performance.now() + PATIENCE;
+export async function findLeftovers(folder: string, patienceMs = PATIENCE_MS): Promise<Leftover[]> {
+  const end = performance.now() + patienceMs;
   for (;;) {
     const leftovers = [...processes(folder), ...mounts(folder), ...links(folder)];
     if (leftovers.length === 0 || performance.now() > end) return leftovers;

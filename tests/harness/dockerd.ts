@@ -55,6 +55,7 @@ export async function sharedDockerd(): Promise<Dockerd> {
  * host would flush each other's chains): published ports are served by docker-proxy, and containers reach only the host.
  */
 export async function startDockerd(options: DockerdOptions = {}): Promise<Dockerd> {
+  if (process.getuid?.() !== 0) throw new Error("a Docker engine for tests needs root; or name a running one in BERTH_TEST_DOCKER_HOST");
   const folder = await tempDir("d");
   const bridge = await createBridge(folder.path);
   const host = `unix://${join(folder.path, "docker.sock")}`;
