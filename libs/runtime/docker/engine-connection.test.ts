@@ -137,7 +137,12 @@ describe("the engine with a real dockerd", { timeout: 120_000 }, () => {
         { HostConfig: { Devices: [{ PathOnHost: "/dev/nosuch", PathInContainer: "/dev/x" }] } },
         /device is not there/,
       ],
-      ["unknown log driver", FOREVER, { HostConfig: { LogConfig: { Type: "nosuch" } } }, /log driver/],
+      [
+        "unknown log option",
+        FOREVER,
+        { HostConfig: { LogConfig: { Type: "json-file", Config: { nosuch: "1" } } } },
+        /log driver or one of its options/,
+      ],
     ];
     for (const [name, argv, body, expected] of cases) {
       const error = await kit.container(argv, body).then((id) => engine.start({ id }).then(() => undefined, asError), asError);

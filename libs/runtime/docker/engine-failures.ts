@@ -53,6 +53,11 @@ const RUN_FAILURES: readonly KnownFailure[] = [
     invalid: true,
   },
   {
+    words: /logging plugin|no log driver named|unknown log opt|logger:|log opt/i,
+    meaning: "the log driver or one of its options is not known to this dockerd",
+    advice: "see the Log line of docker info",
+  },
+  {
     words: /VolumeDriver|plugin "?[^" ]*"? not found|Error looking up volume plugin/i,
     meaning: "the volume driver is not installed on this host",
     advice: "see docker plugin ls",
@@ -69,10 +74,6 @@ const RUN_FAILURES: readonly KnownFailure[] = [
   {
     words: /could not select device driver|error gathering device information/i,
     meaning: "a device is not there on this host",
-  },
-  {
-    words: /no log driver named|unknown log opt|logger:|log opt/i,
-    meaning: "the log driver or one of its options is not known to this dockerd",
   },
   { words: /unknown or invalid runtime|runtime .* not found/i, meaning: "the container runtime is not configured on this host" },
   {

@@ -82,7 +82,8 @@ function readState(id: string, state: Fields, addresses: Address[]): ContainerSu
     exitCode: number(state.ExitCode),
     oomKilled: state.OOMKilled === true,
     startedAt,
-    finishedAt: time(state.FinishedAt) ?? startedAt,
+    // dockerd notes the start when it hears of it: for a process that ends at once that is after its end.
+    finishedAt: Math.max(time(state.FinishedAt) ?? 0, startedAt),
     ...(error === "" ? {} : { error }),
   };
   return { state: "exited", id, exit };
