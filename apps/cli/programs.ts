@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
  * searched upwards, because a bundle lies at another depth than the source.
  */
 export function program(name: "berthd" | "berth-worker" | "berth"): string {
-  for (const up of ["../../bin", "../bin", "../../../bin", "./bin"]) {
+  for (const up of ["../bin", "../../bin", "../../../bin"]) {
     const path = fileURLToPath(new URL(`${up}/${name}`, import.meta.url));
     if (existsSync(path)) return path;
   }
