@@ -57,7 +57,7 @@ export class Availability {
     for (;;) {
       try {
         signal.throwIfAborted();
-        await this.#untilOpen(signal, onWaiting);
+        await this.untilOpen(signal, onWaiting);
         const result = await withSignal(call(), signal);
         this.#holds = 0;
         return result;
@@ -75,7 +75,8 @@ export class Availability {
     }
   }
 
-  async #untilOpen(signal: AbortSignal, onWaiting: ((reason: string) => void) | undefined): Promise<void> {
+  /** Settles when Vault can be asked, for as far as is known. */
+  async untilOpen(signal: AbortSignal, onWaiting?: (reason: string) => void): Promise<void> {
     while (this.#closed !== undefined) {
       if (this.#state.kind === "closed") onWaiting?.(this.#state.problem);
       await withSignal(this.#closed, signal);

@@ -1,5 +1,5 @@
 export { parseLeaseRecord } from "./leases.ts";
-export { ReferenceError as VaultReferenceError, hasReference, isReference, parseReference, type SecretReference } from "./reference.ts";
+export { hasReference, isReference, parseReference, type SecretReference, VaultReferenceError } from "./reference.ts";
 export { type SecretInput, type TlsSettings, type VaultSettings, VaultSettingsError, vaultSettingsFrom } from "./settings.ts";
 export type {
   AwsCredentials,

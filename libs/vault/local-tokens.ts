@@ -15,6 +15,8 @@ export interface LocalTokensOptions {
   log: VaultLog;
   counters: VaultCounters;
   onSensitive: OnSensitive;
+  /** Settles when Vault can be asked. */
+  untilOpen: (signal: AbortSignal) => Promise<void>;
   /** Ends every wait. */
   signal: AbortSignal;
   now: () => number;
@@ -110,6 +112,7 @@ export class LocalTokens {
     if (failure === undefined || now() >= failure.until) return;
     if (!isOutage(failure.error)) throw failure.error;
     await pause(failure.until - now(), signal);
+    await this.#options.untilOpen(signal);
   }
 
   async #logInNow(): Promise<HeldToken> {

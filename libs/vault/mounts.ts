@@ -32,10 +32,8 @@ export class Mounts {
       const first = path.split("/", 1)[0] as string;
       const asking = this.#asking.get(first);
       if (asking !== undefined) {
-        await asking.catch(() => {});
-        const found = this.#find(path);
-        if (found !== undefined) return found;
-        if (this.#asking.has(first)) continue;
+        await asking;
+        continue;
       }
       const question = this.#ask(path).finally(() => this.#asking.delete(first));
       this.#asking.set(first, question);
@@ -43,7 +41,7 @@ export class Mounts {
     }
   }
 
-  /** Vault says "no handler for route" or the like: what was known may be outdated. */
+  /** What is known may be outdated: the next path is asked for again. */
   forget(): void {
     this.#known.clear();
   }

@@ -14,8 +14,8 @@ const SCHEME = "vault://";
 const MAX_LENGTH = 2048;
 
 /** A reference that says no path that Vault could be asked for. The message is fit for a status message. */
-export class ReferenceError extends Error {
-  override readonly name = "ReferenceError";
+export class VaultReferenceError extends Error {
+  override readonly name = "VaultReferenceError";
 }
 
 /** Whether any value of an environment must be looked up in Vault. Only whole values count, as the older executors had it. */
@@ -29,16 +29,16 @@ export function isReference(value: string): boolean {
 
 /**
  * Reads `vault://<mount>/<path>[@version][?key=<name>]`. Parts of the path may be percent-encoded; other parameters are
- * refused rather than ignored. Throws {@link ReferenceError}.
+ * refused rather than ignored. Throws {@link VaultReferenceError}.
  */
 export function parseReference(written: string): SecretReference {
-  if (!isReference(written)) throw new ReferenceError("it does not start with vault://");
-  if (written.length > MAX_LENGTH) throw new ReferenceError(`it is longer than ${MAX_LENGTH} characters`);
-  if (written.includes("#")) throw new ReferenceError("it holds a #; name the field by ?key=");
+  if (!isReference(written)) throw new VaultReferenceError("it does not start with vault://");
+  if (written.length > MAX_LENGTH) throw new VaultReferenceError(`it is longer than ${MAX_LENGTH} characters`);
+  if (written.includes("#")) throw new VaultReferenceError("it holds a #; name the field by ?key=");
   const [rawPath = "", rawQuery] = splitOnce(written.slice(SCHEME.length), "?");
   const versioned = /^(.*[^/])@(\d{1,9})$/s.exec(rawPath);
   const version = versioned === null ? undefined : Number(versioned[2]);
-  if (version === 0) throw new ReferenceError("versions count from 1");
+  if (version === 0) throw new VaultReferenceError("versions count from 1");
   const path = pathFrom(versioned?.[1] ?? rawPath);
   const key = keyFrom(rawQuery);
   return version === undefined ? { written, path, key } : { written, path, version, key };
@@ -54,11 +54,11 @@ function pathFrom(raw: string): string {
     .replace(/^\/+|\/+$/g, "")
     .split("/")
     .map(decoded);
-  if (segments.length < 2) throw new ReferenceError("it needs a mount and a path: vault://secret/app?key=name");
+  if (segments.length < 2) throw new VaultReferenceError("it needs a mount and a path: vault://secret/app?key=name");
   for (const segment of segments) {
-    if (segment === "") throw new ReferenceError("a part of its path is empty");
-    if (segment === "." || segment === "..") throw new ReferenceError("its path holds . or ..");
-    if (/[\p{Cc}/]/u.test(segment)) throw new ReferenceError("its path holds a character that no path can have");
+    if (segment === "") throw new VaultReferenceError("a part of its path is empty");
+    if (segment === "." || segment === "..") throw new VaultReferenceError("its path holds . or ..");
+    if (/[\p{Cc}/]/u.test(segment)) throw new VaultReferenceError("its path holds a character that no path can have");
   }
   return segments.join("/");
 }
@@ -67,7 +67,7 @@ function decoded(segment: string): string {
   try {
     return decodeURIComponent(segment);
   } catch {
-    throw new ReferenceError("its path has a % that encodes nothing");
+    throw new VaultReferenceError("its path has a % that encodes nothing");
   }
 }
 
@@ -75,10 +75,10 @@ function keyFrom(query: string | undefined): string {
   if (query === undefined || query === "") return "value";
   const parameters = new URLSearchParams(query);
   for (const name of parameters.keys()) {
-    if (name !== "key") throw new ReferenceError("the only parameter it can have is key");
+    if (name !== "key") throw new VaultReferenceError("the only parameter it can have is key");
   }
   const key = parameters.get("key") ?? "";
-  if (key === "") throw new ReferenceError("its key is empty");
+  if (key === "") throw new VaultReferenceError("its key is empty");
   return key;
 }
 

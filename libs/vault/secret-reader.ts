@@ -1,4 +1,4 @@
-import { VaultError } from "./errors.ts";
+import { hasKind, VaultError } from "./errors.ts";
 import { Mounts } from "./mounts.ts";
 import { encodePath } from "./reference.ts";
 import type { Semaphore } from "./semaphore.ts";
@@ -89,7 +89,13 @@ export class SecretReader {
   async #fetch(apiPath: string, request: string, nested: boolean): Promise<SecretAnswer> {
     const { read, limit, counters } = this.#options;
     counters.secretReads += 1;
-    const { answer, token } = await limit.run(() => read(request));
+    const { answer, token } = await limit
+      .run(() => read(request))
+      .catch((error: unknown) => {
+        // The mount may have been replaced, or turned from v1 into v2, since it was asked for.
+        if (hasKind(error, "missing")) this.#mounts.forget();
+        throw error;
+      });
     const { leaseId, leaseDurationMs: durationMs, renewable } = answer;
     return {
       apiPath,

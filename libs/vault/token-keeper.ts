@@ -93,9 +93,13 @@ export class TokenKeeper {
    * replaced by a new one, unless a new one is known to live no longer.
    */
   async withLifetime(ms: number, signal: AbortSignal): Promise<HeldToken> {
-    while (this.#lengthening !== undefined) await withSignal(this.#lengthening, signal).catch(() => signal.throwIfAborted());
-    const token = await this.get(signal);
-    if (this.#outlives(token, ms)) return token;
+    for (;;) {
+      const token = await this.get(signal);
+      if (this.#outlives(token, ms)) return token;
+      if (this.#lengthening === undefined) break;
+      // Whoever is at it may need less than we do: look again afterwards.
+      await withSignal(this.#lengthening, signal).catch(() => signal.throwIfAborted());
+    }
     const longer = this.#lengthen(ms).finally(() => {
       this.#lengthening = undefined;
     });

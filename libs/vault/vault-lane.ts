@@ -62,6 +62,7 @@ const SENDS = 3;
 export class VaultLane extends EventEmitter<VaultLaneEvents> {
   readonly #options: VaultLaneOptions;
   readonly #tasks = new Map<string, TaskEntry>();
+  readonly #waiting = new Map<string, Set<(waiting: Waiting) => void>>();
   #lane: Lane<VaultThreadMethods> | undefined;
   #closed = false;
 
@@ -167,7 +168,7 @@ export class VaultLane extends EventEmitter<VaultLaneEvents> {
     });
     lane.on("log", (line: ThreadLogLine) => log[line.level](line.fields, line.message));
     lane.on("sensitive", ({ value, source }: { value: string; source: string }) => secrets.add(value, source, { holder: OWN }));
-    lane.on("waiting", (waiting: Waiting) => this.emit("waiting", waiting));
+    lane.on("waiting", (waiting: Waiting) => this.#tellWaiting(waiting));
     lane.on("leaseLost", (lost: LeaseLost) => this.emit("leaseLost", lost));
     lane.on("leases", ({ taskKey, leases }: { taskKey: string; leases: LeaseRecord[] }) => this.#update(taskKey, leases));
     lane.on("restarted", () => this.#readopt(lane));
@@ -176,15 +177,20 @@ export class VaultLane extends EventEmitter<VaultLaneEvents> {
   }
 
   async #waitingTask<T>(taskKey: string, onWaiting: ((waiting: Waiting) => void) | undefined, work: () => Promise<T>): Promise<T> {
-    const listen = (waiting: Waiting): void => {
-      if (waiting.taskKey === taskKey) onWaiting?.(waiting);
-    };
-    this.on("waiting", listen);
+    if (onWaiting === undefined) return work();
+    const listeners = this.#waiting.get(taskKey) ?? new Set();
+    this.#waiting.set(taskKey, listeners.add(onWaiting));
     try {
       return await work();
     } finally {
-      this.off("waiting", listen);
+      listeners.delete(onWaiting);
+      if (listeners.size === 0) this.#waiting.delete(taskKey);
     }
+  }
+
+  #tellWaiting(waiting: Waiting): void {
+    this.emit("waiting", waiting);
+    for (const listener of this.#waiting.get(waiting.taskKey) ?? []) listener(waiting);
   }
 
   #entry(taskKey: string): TaskEntry {

@@ -5,7 +5,7 @@ import { isOutage, VaultError, wordsOf } from "./errors.ts";
 import { FleetTokens } from "./fleet-tokens.ts";
 import { leaseRecord, Leases } from "./leases.ts";
 import { LocalTokens } from "./local-tokens.ts";
-import { encodeSegment, isReference, parseReference, ReferenceError, type SecretReference } from "./reference.ts";
+import { encodeSegment, isReference, parseReference, VaultReferenceError, type SecretReference } from "./reference.ts";
 import { type SecretAnswer, SecretReader } from "./secret-reader.ts";
 import { pickValue, SecretValueError } from "./secret-value.ts";
 import { Semaphore } from "./semaphore.ts";
@@ -78,7 +78,10 @@ export class VaultService {
     this.#api = api;
     this.#availability = new Availability({ probe: (ending) => api.health(ending), log, signal, random });
     this.#fleet = this.#joinFleet(random);
-    const local = new LocalTokens({ settings, api, log, counters, onSensitive, signal, now, random });
+    const local = new LocalTokens({
+      ...{ settings, api, log, counters, onSensitive, signal, now, random },
+      untilOpen: (ending) => this.#availability.untilOpen(ending),
+    });
     this.#keeper = new TokenKeeper({
       ...{ settings, api, local, log, counters, onSensitive, signal, now, random },
       ...(this.#fleet === undefined ? {} : { fleet: this.#fleet }),
@@ -326,7 +329,7 @@ function wantedFrom(environment: Readonly<Record<string, string>>): Wanted[] {
     try {
       wanted.push({ name, reference: parseReference(value) });
     } catch (error) {
-      if (error instanceof ReferenceError)
+      if (error instanceof VaultReferenceError)
         throw new TaskFailure(`the variable ${name} holds a vault:// reference that cannot be read: ${error.message}`);
       throw error;
     }
