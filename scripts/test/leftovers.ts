@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** A process, a mount or a network interface that a test run should have ended. */
@@ -14,8 +14,8 @@ export interface Leftover {
 const PATIENCE_MS = 5_000;
 
 /**
- * What is left of a run whose files are all below `folder` and whose processes carry BERTH_TEST_RUN=folder or name the folder
- * in their arguments. Looks again for a few seconds before it calls anything left over.
+ * What is left of a run whose files are all below `folder` and whose processes carry BERTH_TEST_RUN=folder, name the folder in
+ * their arguments, or work in it. Looks again for a few seconds before it calls anything left over.
  */
 export async function findLeftovers(folder: string, patienceMs = PATIENCE_MS): Promise<Leftover[]> {
   const end = performance.now() + patienceMs;
@@ -48,7 +48,8 @@ function processes(folder: string): Leftover[] {
     try {
       const cmdline = readFileSync(`/proc/${pid}/cmdline`, "utf8");
       const marked = readFileSync(`/proc/${pid}/environ`, "utf8").includes(`BERTH_TEST_RUN=${folder}`);
-      if (marked || cmdline.includes(`${folder}/`))
+      // A task's process has an environment of its own, but its sandbox is in the folder.
+      if (marked || cmdline.includes(`${folder}/`) || readlinkSync(`/proc/${pid}/cwd`).startsWith(`${folder}/`))
         found.push({ pid, description: `process ${pid}: ${cmdline.replaceAll("\0", " ").trim()}` });
     } catch {
       // Gone in the meantime, or not ours to read.
