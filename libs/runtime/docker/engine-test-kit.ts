@@ -1,5 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { BUSYBOX_IMAGE } from "@berth/test-harness";
+import { createServer, request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
+import { join } from "node:path";
+import { BUSYBOX_IMAGE, tempDir } from "@berth/test-harness";
 import { EngineConnection } from "./engine-connection.ts";
 import { dockerEndpoint } from "./engine-endpoint.ts";
 import type { ContainerEvent, EngineEvents, EngineStart, PullProgress } from "./engine-types.ts";
@@ -40,4 +42,33 @@ export async function openTestEngine(host: string, start: Partial<EngineStart> =
   const containerEvents = (id: string): ContainerEvent[] =>
     told.flatMap(([name, detail]) => (name === "container" && detail.id === id ? [detail] : []));
   return { engine, label, told, progress, containerEvents, container, [Symbol.asyncDispose]: dispose };
+}
+
+/** A unix socket that passes HTTP on to dockerd, but for the requests that `intercept` takes (returns true) for itself. */
+export async function startHttpProxy(
+  host: string,
+  intercept: (request: IncomingMessage, response: ServerResponse) => boolean,
+): Promise<{ host: string } & AsyncDisposable> {
+  const folder = await tempDir("http");
+  const path = join(folder.path, "h.sock");
+  const server = createServer((request, response) => {
+    if (intercept(request, response)) return;
+    const { method, url, headers } = request;
+    const passed = httpRequest({ socketPath: host.replace("unix://", ""), method, path: url, headers, agent: false }, (answer) => {
+      response.writeHead(answer.statusCode ?? 502, answer.headers);
+      response.flushHeaders();
+      answer.pipe(response).on("error", () => {});
+      answer.on("error", () => response.destroy());
+    });
+    passed.on("error", () => response.destroy());
+    response.on("close", () => passed.destroy());
+    request.pipe(passed);
+  });
+  await new Promise<void>((resolve) => server.listen(path, resolve));
+  const stop = async (): Promise<void> => {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+    await folder.remove();
+  };
+  return { host: `unix://${path}`, [Symbol.asyncDispose]: stop };
 }
