@@ -37,6 +37,7 @@ const __dirname = import.meta.dirname;`;
  *     worker/      one small file: a host loads it once per task
  *     supervisor/  main.mjs, one file per thread, and piscina's worker.js (a thread starts from a file, not from a bundle)
  *     cli/         one file
+ *     deploy/      the systemd units
  *     node         the Node that runs them
  *
  * The folder appears whole or not at all: it is built beside and renamed.
@@ -66,6 +67,7 @@ export async function build(folder: string): Promise<Build> {
     });
     await buildDaemon("apps/supervisor/main.ts", join(fresh, "supervisor"), bundle);
     await cp(join(projectRoot, "bin"), join(fresh, "bin"), { recursive: true });
+    await cp(join(projectRoot, "deploy"), join(fresh, "deploy"), { recursive: true });
     await cp(join(projectRoot, "LICENSE"), join(fresh, "LICENSE"));
     await copyNode(join(fresh, "node"));
     await rm(folder, { recursive: true, force: true });
