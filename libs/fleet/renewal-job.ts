@@ -14,7 +14,8 @@ export interface RenewalJobOptions {
 }
 
 const SCHEDULER = "renewal";
-const CLOSE_MS = 2_000;
+const SCHEDULE_MS = 2_000;
+const CLOSE_MS = 1_000;
 
 /**
  * A BullMQ job scheduler that every host takes part in: at each tick one of them does the work. The jobs carry nothing, because
@@ -47,16 +48,16 @@ export class RenewalJob {
       const options = { removeOnComplete: true, removeOnFail: true };
       await this.#queue.upsertJobScheduler(SCHEDULER, { every: everyMs }, { name: "renew", data: {}, opts: options });
     })();
-    await withDeadline(ensured, CLOSE_MS, "the renewal job cannot be scheduled").catch((error: Error) => {
+    await withDeadline(ensured, SCHEDULE_MS, "the renewal job cannot be scheduled").catch((error: Error) => {
       this.#log.debug({ problem: error.message }, "the fleet's renewal job could not be scheduled");
     });
   }
 
   async close(): Promise<void> {
     // With Redis away BullMQ's orderly close never ends.
+    const reachable = this.#connections.every(({ status }) => status === "ready");
     const closed = Promise.allSettled([this.#worker.close(true), this.#queue.close()]);
-    await withDeadline(closed, CLOSE_MS, "").catch(() => {});
+    await withDeadline(closed, reachable ? CLOSE_MS : 0, "Redis is away").catch(() => {});
     for (const connection of this.#connections) connection.disconnect();
-    await withDeadline(this.#worker.disconnect(), CLOSE_MS, "").catch(() => {});
   }
 }
