@@ -2,13 +2,12 @@ import { type BackoffPolicy, backoffDelay, pause } from "@berth/retry";
 import type { DockerHttp, DockerStream } from "./engine-http.ts";
 import { readLines } from "./engine-lines.ts";
 import { fields, text, textMap } from "./engine-read.ts";
+import { RecentEvents } from "./engine-recent.ts";
 import type { DockerTimeouts } from "./engine-timeouts.ts";
 import type { ContainerEvent, EngineEvents } from "./engine-types.ts";
 
 /** Actions that a task's owner hears of. `exec_die` stays in here: it ends an exec. */
 const ACTIONS = ["start", "die", "oom", "kill", "stop", "destroy", "pause", "unpause", "restart", "health_status", "exec_die"] as const;
-/** dockerd replays at most its last 256 events, so that many of ours can come twice after a re-opening. */
-const REMEMBERED_EVENTS = 512;
 /** Events of one moment may come out of order; what is asked for again is known by its key. */
 const OVERLAP_NANO = 1_000_000_000n;
 const HELD_MS = 1_000;
@@ -33,7 +32,7 @@ export interface EventStreamOptions {
 export class EventStream {
   readonly #options: EventStreamOptions;
   readonly #stopped = new AbortController();
-  readonly #seen = new Set<string>();
+  readonly #recent = new RecentEvents();
   #stream: DockerStream | undefined;
   #up = false;
   #toldDown = false;
@@ -115,15 +114,10 @@ export class EventStream {
 
   #take(line: string): void {
     const event = readEvent(line);
-    if (event === undefined) return;
-    const key = `${event.timeNano} ${event.id} ${event.word}`;
-    if (this.#seen.has(key)) return;
-    this.#seen.add(key);
-    if (this.#seen.size > REMEMBERED_EVENTS) this.#seen.delete(this.#seen.values().next().value as string);
+    if (event === undefined || !this.#recent.add(event)) return;
     if (this.#lastEvent === undefined || event.timeNano > this.#lastEvent) this.#lastEvent = event.timeNano;
-    if (event.word === "exec_die") return this.#options.onExecDied(event.attributes.execID ?? "");
-    const { word, ...told } = event;
-    this.#options.emit("container", told);
+    if (event.action === "exec_die") this.#options.onExecDied(event.attributes.execID ?? "");
+    else this.#options.emit("container", { ...event, action: event.action });
   }
 
   async #pingOnAndOn(): Promise<void> {
@@ -162,8 +156,11 @@ export class EventStream {
   }
 }
 
-/** One line of `GET /events`. `word` is the whole action ("health_status: healthy"). */
-export function readEvent(line: string): (ContainerEvent & { word: string }) | undefined {
+/** An event as dockerd tells it: one of a container's, or the end of a command in it. */
+export type DockerEvent = Omit<ContainerEvent, "action"> & { action: ContainerEvent["action"] | "exec_die" };
+
+/** One line of `GET /events`; undefined for what nobody here wants to know. */
+export function readEvent(line: string): DockerEvent | undefined {
   const event = fields(JSON.parse(line));
   const actor = fields(event.Actor);
   const attributes = textMap(actor.Attributes);
@@ -172,12 +169,11 @@ export function readEvent(line: string): (ContainerEvent & { word: string }) | u
   if (text(event.Type) !== "container" || !(ACTIONS as readonly string[]).includes(action)) return undefined;
   // Nanoseconds do not fit a JavaScript number, so they are taken from the text. (Inside a JSON string the quotes would be escaped.)
   const timeNano = BigInt(/"timeNano":(\d+)/.exec(line)?.[1] ?? 0);
-  const detail = details.join(": ") || attributes.signal;
+  const detail = details.join(": ") || attributes.signal || attributes.execID;
   return {
     id: text(actor.ID) || text(event.id),
     name: attributes.name ?? "",
-    word,
-    action: action as ContainerEvent["action"],
+    action: action as DockerEvent["action"],
     ...(action === "die" && attributes.exitCode !== undefined ? { exitCode: Number(attributes.exitCode) } : {}),
     ...(detail === undefined || detail === "" ? {} : { detail }),
     timeNano,

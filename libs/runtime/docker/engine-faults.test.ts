@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { pipeline, Readable } from "node:stream";
 import { describe, test } from "node:test";
 import { BUSYBOX_IMAGE, DockerApi, type Dockerd, sharedDockerd, startDockerd, startSocketProxy, waitFor } from "@berth/test-harness";
 import { DockerEngine } from "./engine.ts";
@@ -126,11 +127,19 @@ describe("the engine when its connection or its thread fails", { timeout: 120_00
 
   test("a thread that dies: its calls reject, a new one takes over, and the events of the time between arrive once", async () => {
     await using dockerd = await sharedDockerd();
-    // An answer that the thread's heap cannot hold ends the thread as a real excess would.
+    // Logs without an end, read without a bound: the thread's heap runs over, as by a real mistake of ours.
     await using proxy = await startHttpProxy(dockerd.host, (request, response) => {
-      if (!request.url?.includes("/bomb/")) return false;
-      response.writeHead(200, { "content-type": "application/json" });
-      response.end(`[${"[],".repeat(20_000_000)}[]]`);
+      if (!request.url?.includes("/logs?")) return false;
+      const frames = Buffer.concat(Array.from({ length: 5_000 }, () => Buffer.from([1, 0, 0, 0, 0, 0, 0, 2, 120, 10])));
+      pipeline(
+        Readable.from(
+          (function* () {
+            for (;;) yield frames;
+          })(),
+        ),
+        response,
+        () => {},
+      );
       return true;
     });
     await using kit = await openTestEngine(dockerd.host);
@@ -153,7 +162,7 @@ describe("the engine when its connection or its thread fails", { timeout: 120_00
 
       const waiting = engine.exec({ id, argv: ["sleep", "100"], timeoutMs: 100_000 });
       const lost = assert.rejects(waiting, { code: "BERTH_LANE_LOST" });
-      const bomb = engine.inspect("bomb").then(undefined, (error) => error);
+      const bomb = engine.logs({ id, maxBytes: Number.MAX_SAFE_INTEGER }).then(undefined, (error) => error);
       assert.equal((await bomb).code, "BERTH_LANE_LOST");
       await lost;
       await kit.engine.signal({ id, signal: "SIGTERM" });

@@ -9,7 +9,8 @@ export const CONNECTION_LIMITS: ConnectionLimits = { calls: 8, pulls: 3, execs: 
 const CALLS_PER_CONTAINER = 2;
 /** An idle kept-alive connection is closed after this long, milliseconds. */
 const IDLE_MS = 30_000;
-const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
+/** A thousand containers are listed in 3 MB. (Parsing is one native call: a heap limit met inside it ends the process, not the thread.) */
+const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 
 export interface DockerRequest {
   /** The kind of call, for messages: "inspect". */

@@ -1,5 +1,6 @@
 import { EventEmitter } from "node:events";
 import { Lane, type LaneLog } from "@berth/lane";
+import { RecentEvents } from "./engine-recent.ts";
 import type {
   ConnectNetworkRequest,
   ContainerEvent,
@@ -45,6 +46,7 @@ export class DockerEngine extends EventEmitter<EngineEvents> {
   readonly url: string;
   readonly #lane: Lane<EngineMethods>;
   readonly #progress = new Map<number, (progress: PullProgress) => void>();
+  readonly #recent = new RecentEvents();
   #nextFollower = 1;
   #watching = false;
   #closed = false;
@@ -63,7 +65,9 @@ export class DockerEngine extends EventEmitter<EngineEvents> {
       ...(maxHeapMb === undefined ? {} : { maxHeapMb }),
     });
     this.#lane.on("container", (event: ContainerEvent) => {
-      this.#lastEvent = event.timeNano;
+      // A new thread does not know what the one before it has told.
+      if (!this.#recent.add(event)) return;
+      if (this.#lastEvent === undefined || event.timeNano > this.#lastEvent) this.#lastEvent = event.timeNano;
       this.emit("container", event);
     });
     this.#lane.on("resync", (detail: { reason: string }) => this.emit("resync", detail));
