@@ -1,0 +1,101 @@
+import type { Child, ChildExit, Spawn } from "@berth/protocol";
+import { toBase64 } from "./bytes.ts";
+import type { Host } from "./host.ts";
+import { signalTree, startTimeOf, type TreeRoot, treeIsEmpty } from "./process-tree.ts";
+import { hadOomKill, killCgroup, makeTaskCgroup, removeCgroup, type TaskCgroup } from "./task-cgroup.ts";
+
+export interface ChildrenHandlers {
+  exited(taskId: string, exit: ChildExit): void;
+  output(taskId: string, stream: "stdout" | "stderr", data: string): void;
+}
+
+interface Running {
+  child: Child;
+  root: TreeRoot;
+  cgroup: TaskCgroup;
+}
+
+const SIGKILL = 9;
+/** How often what outlives a SIGKILL is looked at again, milliseconds. */
+const REAP_AGAIN_MS = 50;
+const MAX_REAPS = 100;
+/** The variable by which a task's processes are known; its value is made by the supervisor. */
+const MARK_VARIABLE = "BERTH_TASK";
+
+/** The processes of command tasks: started, signalled as whole trees, and never left behind. */
+export class Children {
+  readonly #host: Host;
+  readonly #handlers: ChildrenHandlers;
+  readonly #running = new Map<string, Running>();
+
+  constructor(host: Host, handlers: ChildrenHandlers) {
+    this.#host = host;
+    this.#handlers = handlers;
+  }
+
+  /** Starts a task's process. Returns what it is known by, or the reason why it could not be started. */
+  spawn(spawn: Spawn): Child | string {
+    const cgroup = makeTaskCgroup(this.#host, `berth-${spawn.taskId.replace(/[^a-zA-Z0-9_.-]/g, "-")}`);
+    const forward = spawn.output === "forward";
+    const pid = this.#host.spawn(
+      {
+        argv: spawn.argv,
+        environment: spawn.environment,
+        directory: spawn.directory,
+        output: forward ? "pipe" : "inherit",
+        ...(spawn.user === undefined ? {} : { user: spawn.user }),
+        ...(spawn.rlimits === undefined ? {} : { rlimits: spawn.rlimits }),
+        ...(cgroup.procsFiles.length === 0 ? {} : { cgroupProcsFiles: cgroup.procsFiles }),
+      },
+      {
+        output: (stream, bytes) => {
+          this.#host.writeDescriptor(stream === "stdout" ? 1 : 2, bytes);
+          this.#handlers.output(spawn.taskId, stream, toBase64(bytes));
+        },
+        exit: (code, signal) => this.#ended(spawn.taskId, code, signal),
+      },
+    );
+    if (typeof pid === "string") {
+      removeCgroup(this.#host, cgroup);
+      return pid;
+    }
+    const child = { pid, startTime: startTimeOf(this.#host, pid) ?? "" };
+    const mark = `${MARK_VARIABLE}=${spawn.environment[MARK_VARIABLE] ?? ""}`;
+    this.#running.set(spawn.taskId, { child, root: { ...child, mark, cgroupProcsFiles: cgroup.procsFiles }, cgroup });
+    return child;
+  }
+
+  /** Signals the whole tree of a task; names in `except` are spared by anything but SIGKILL. */
+  signal(taskId: string, signal: number, except: readonly string[] = []): void {
+    const running = this.#running.get(taskId);
+    if (running === undefined) return;
+    if (signal === SIGKILL) killCgroup(this.#host, running.cgroup);
+    signalTree(this.#host, running.root, signal, except);
+  }
+
+  /** SIGKILL for everything that still runs; for the worker's own end. */
+  killAll(): void {
+    for (const taskId of this.#running.keys()) this.signal(taskId, SIGKILL);
+  }
+
+  /** The root is over. What it left in the background goes with it, before anybody hears of the end. */
+  #ended(taskId: string, code: number | null, signal: number | null): void {
+    const running = this.#running.get(taskId);
+    if (running === undefined) return;
+    const at = this.#host.wallClock();
+    const oomKilled = hadOomKill(this.#host, running.cgroup);
+    const exit: ChildExit = { at, ...(signal === null ? { exitCode: code ?? 255 } : { signal }), ...(oomKilled ? { oomKilled } : {}) };
+    this.#reap(taskId, running, exit, 0);
+  }
+
+  #reap(taskId: string, running: Running, exit: ChildExit, round: number): void {
+    if (!treeIsEmpty(this.#host, running.root) && round < MAX_REAPS) {
+      this.signal(taskId, SIGKILL);
+      this.#host.setTimer(REAP_AGAIN_MS, () => this.#reap(taskId, running, exit, round + 1));
+      return;
+    }
+    removeCgroup(this.#host, running.cgroup);
+    this.#running.delete(taskId);
+    this.#handlers.exited(taskId, exit);
+  }
+}

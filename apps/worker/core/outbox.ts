@@ -1,0 +1,151 @@
+import type { StatusUpdate } from "@berth/mesos";
+import type { CallConnection, CallResult } from "./call-connection.ts";
+import type { Host } from "./host.ts";
+
+export interface OutboxOptions {
+  executorId: string;
+  frameworkId: string;
+}
+
+export interface OutboxHandlers {
+  /** Whether updates may be sent now. */
+  subscribed(): boolean;
+  /** The agent says that we are not subscribed: SUBSCRIBE again, the updates are in it. */
+  resubscribe(why: string): void;
+  /** The agent will never take an update of ours. */
+  lost(why: string): void;
+  /** An update that the agent refuses twice; nobody will ever acknowledge it. */
+  undeliverable(status: StatusUpdate): void;
+  log(line: string): void;
+}
+
+interface Entry {
+  status: StatusUpdate;
+  /** The agent has it: by a 202, or listed in a SUBSCRIBE. */
+  delivered: boolean;
+  reduced: boolean;
+}
+
+/** A call that is no update: sent in order with them, not repeated. */
+type Extra = { type: "MESSAGE"; message: { data: string } } | { type: "HEARTBEAT" };
+
+const MIN_RETRY_MS = 50;
+const MAX_RETRY_MS = 500;
+/** Scheduler messages that may wait; Mesos promises no delivery of them either. */
+const MAX_EXTRAS = 100;
+
+/**
+ * The updates that the agent has not acknowledged, and their way to it.
+ *
+ * INVARIANTS: updates reach the agent in the order of `add`; an update is kept until its uuid is acknowledged, whatever the
+ * agent answers meanwhile; one that is refused as malformed holds up no other.
+ */
+export class Outbox {
+  readonly #host: Host;
+  readonly #calls: CallConnection;
+  readonly #options: OutboxOptions;
+  readonly #handlers: OutboxHandlers;
+  readonly #entries: Entry[] = [];
+  readonly #extras: Extra[] = [];
+  #retry: number | undefined;
+  #failures = 0;
+
+  constructor(host: Host, calls: CallConnection, options: OutboxOptions, handlers: OutboxHandlers) {
+    this.#host = host;
+    this.#calls = calls;
+    this.#options = options;
+    this.#handlers = handlers;
+  }
+
+  /** Nothing waits for an acknowledgement. */
+  get empty(): boolean {
+    return this.#entries.length === 0;
+  }
+
+  add(status: StatusUpdate): void {
+    this.#entries.push({ status, delivered: false, reduced: false });
+    this.#pump();
+  }
+
+  addExtra(call: Extra): void {
+    if (this.#extras.length < MAX_EXTRAS) this.#extras.push(call);
+    this.#pump();
+  }
+
+  /** For SUBSCRIBE: everything that is not acknowledged. Once the agent has answered, `subscribed` must be called. */
+  unacknowledged(): StatusUpdate[] {
+    return this.#entries.map((entry) => entry.status);
+  }
+
+  /** The agent took a SUBSCRIBE that listed these updates. */
+  subscribed(listed: readonly StatusUpdate[]): void {
+    for (const entry of this.#entries) if (listed.includes(entry.status)) entry.delivered = true;
+    this.#failures = 0;
+    this.#pump();
+  }
+
+  /** Returns the acknowledged update, or undefined for a uuid that is none of ours (acknowledged twice). */
+  acknowledged(uuid: string): StatusUpdate | undefined {
+    const index = this.#entries.findIndex((entry) => entry.status.uuid === uuid);
+    return index < 0 ? undefined : this.#entries.splice(index, 1)[0]?.status;
+  }
+
+  #pump(): void {
+    if (this.#calls.busy || this.#retry !== undefined || !this.#handlers.subscribed()) return;
+    const entry = this.#entries.find((each) => !each.delivered);
+    if (entry !== undefined) {
+      this.#calls.send(this.#encode({ type: "UPDATE", update: { status: entry.status } }), (result) => this.#answered(entry, result));
+      return;
+    }
+    const extra = this.#extras.shift();
+    if (extra === undefined) return;
+    this.#calls.send(this.#encode(extra), ({ status, text }) => {
+      if (status !== 202) this.#handlers.log(`the agent did not take a ${extra.type}: ${status} ${text}`);
+      this.#pump();
+    });
+  }
+
+  #encode(call: object): string {
+    const { executorId, frameworkId } = this.#options;
+    return JSON.stringify({ executor_id: { value: executorId }, framework_id: { value: frameworkId }, ...call });
+  }
+
+  #answered(entry: Entry, { status, text }: CallResult): void {
+    if (status === 202) {
+      entry.delivered = true;
+      this.#failures = 0;
+      return this.#pump();
+    }
+    if (status === 401) return this.#handlers.lost(`the agent does not accept the executor's token: ${text}`);
+    if (status === 400 && /(Framework|Executor) cannot be found/.test(text))
+      return this.#handlers.lost(`the agent does not know this executor any more: ${text}`);
+    if (status === 400) return this.#refused(entry, text);
+    if (status === 403) this.#handlers.resubscribe(`the agent says: ${text}`);
+    // A restarted agent answers 503 for two seconds after it has taken our SUBSCRIBE: the update is kept and tried again.
+    this.#tryLater(`the agent did not take an update (${status === 0 ? text : `${status} ${text}`})`);
+  }
+
+  /** A malformed update is our own bug: the state itself still has to arrive, so it goes once more with the required fields only. */
+  #refused(entry: Entry, text: string): void {
+    this.#handlers.log(`BUG: the agent refuses an update of task ${entry.status.task_id.value}: ${text}`);
+    const index = this.#entries.indexOf(entry);
+    if (entry.reduced || index < 0) {
+      if (index >= 0) this.#entries.splice(index, 1);
+      this.#handlers.undeliverable(entry.status);
+    } else {
+      const { task_id, state, source, uuid, executor_id, timestamp } = entry.status;
+      this.#entries[index] = { status: { task_id, state, source, uuid, executor_id, timestamp }, delivered: false, reduced: true };
+    }
+    this.#pump();
+  }
+
+  #tryLater(why: string): void {
+    this.#failures += 1;
+    if (this.#failures === 1) this.#handlers.log(`${why}; it is kept and sent again`);
+    const random = (this.#host.randomBytes(1)[0] as number) / 256;
+    this.#retry = this.#host.setTimer(MIN_RETRY_MS + random * (MAX_RETRY_MS - MIN_RETRY_MS), () => {
+      this.#retry = undefined;
+      this.#pump();
+    });
+  }
+}

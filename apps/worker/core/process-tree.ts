@@ -1,0 +1,123 @@
+import type { Host } from "./host.ts";
+
+/** One process as /proc shows it. */
+interface Process {
+  pid: number;
+  parent: number;
+  group: number;
+  session: number;
+  startTime: string;
+  /** Z and X: it is over and only waits to be reaped. */
+  state: string;
+  name: string;
+}
+
+export interface TreeRoot {
+  pid: number;
+  startTime: string;
+  /** `NAME=value` that every process of the task has in its environment, unless it cleared it. */
+  mark: string;
+  /** cgroup.procs of the task's own cgroups, where they could be made: they list what nothing else finds. */
+  cgroupProcsFiles: readonly string[];
+}
+
+const SIGKILL = 9;
+const SIGTERM = 15;
+const SIGCONT = 18;
+/** A tree that forks while it is killed is walked again until nothing new turns up; each walk kills all that it finds. */
+const MAX_WALKS = 100;
+
+/** Pid's start time (field 22 of /proc/<pid>/stat), or null when there is no such process. */
+export function startTimeOf(host: Host, pid: number | "self"): string | null {
+  return readProcess(host, String(pid))?.startTime ?? null;
+}
+
+/**
+ * Sends a signal to every process of a task: the descendants of its root, everything in their sessions and process groups that
+ * descends from it, what carries the task's mark, and what its cgroup lists. Processes named in `except` are spared (never by
+ * SIGKILL). A stopped process gets SIGCONT behind a SIGTERM, so that it can heed it. Returns how many were signalled.
+ */
+export function signalTree(host: Host, root: TreeRoot, signal: number, except: readonly string[] = []): number {
+  const spared = signal === SIGKILL ? [] : except.map((name) => name.toLowerCase());
+  const done = new Map<number, string>();
+  for (let walk = 0; walk < (signal === SIGKILL ? MAX_WALKS : 1); walk++) {
+    let fresh = 0;
+    for (const process of membersOf(host, root)) {
+      if (spared.includes(process.name.toLowerCase())) continue;
+      if (done.get(process.pid) === process.startTime) continue;
+      // The pid may have been used again since it was listed.
+      if (startTimeOf(host, process.pid) !== process.startTime) continue;
+      host.kill(process.pid, signal);
+      if (signal === SIGTERM) host.kill(process.pid, SIGCONT);
+      done.set(process.pid, process.startTime);
+      fresh += 1;
+    }
+    if (fresh === 0) break;
+  }
+  return done.size;
+}
+
+/** Whether anything of the task still runs. */
+export function treeIsEmpty(host: Host, root: TreeRoot): boolean {
+  return membersOf(host, root).length === 0;
+}
+
+/** The living processes of a task. Never this process itself, nor one that it does not own. */
+function membersOf(host: Host, root: TreeRoot): Process[] {
+  const all = new Map<number, Process>();
+  for (const name of host.listDirectory("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    const process = readProcess(host, name);
+    if (process !== undefined && process.state !== "Z" && process.state !== "X") all.set(process.pid, process);
+  }
+  const self = host.pid();
+  const members = new Set<number>();
+  const rootProcess = all.get(root.pid);
+  if (rootProcess?.startTime === root.startTime) members.add(root.pid);
+  for (const file of root.cgroupProcsFiles) {
+    for (const line of (host.readTextFile(file) ?? "").split("\n")) if (all.has(Number(line))) members.add(Number(line));
+  }
+  for (const process of all.values()) {
+    // The root is the leader of a session of its own: whoever is in that session is the task's, its parent gone or not.
+    if (process.session === root.pid && process.pid >= root.pid) members.add(process.pid);
+    else if (!members.has(process.pid) && process.pid !== self && hasMark(host, process.pid, root.mark)) members.add(process.pid);
+  }
+  addDescendants(all, members);
+  members.delete(self);
+  members.delete(1);
+  return [...members].map((pid) => all.get(pid)).filter((process) => process !== undefined);
+}
+
+function addDescendants(all: ReadonlyMap<number, Process>, members: Set<number>): void {
+  let grown = true;
+  while (grown) {
+    grown = false;
+    for (const process of all.values()) {
+      if (members.has(process.pid) || !members.has(process.parent)) continue;
+      members.add(process.pid);
+      grown = true;
+    }
+  }
+}
+
+function hasMark(host: Host, pid: number, mark: string): boolean {
+  const environment = host.readTextFile(`/proc/${pid}/environ`);
+  return environment !== null && `\0${environment}`.includes(`\0${mark}\0`);
+}
+
+function readProcess(host: Host, pid: string): Process | undefined {
+  const text = host.readTextFile(`/proc/${pid}/stat`);
+  if (text === null) return undefined;
+  const open = text.indexOf("(");
+  const close = text.lastIndexOf(")");
+  const fields = text.slice(close + 2).split(" ");
+  return {
+    pid: Number.parseInt(text, 10),
+    name: text.slice(open + 1, close),
+    state: fields[0] ?? "X",
+    parent: Number(fields[1]),
+    group: Number(fields[2]),
+    session: Number(fields[3]),
+    startTime: fields[19] ?? "",
+  };
+}

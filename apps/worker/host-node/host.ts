@@ -1,0 +1,177 @@
+import { existsSync, fstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync, writeSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+import type { Connection, ConnectionHandlers, DescriptorInfo, Host, TlsOptions } from "../core/host.ts";
+import { spawnChild } from "./spawn.ts";
+
+/** What is still queued when the worker ends gets this long to be written, milliseconds. */
+const DRAIN_MS = 2000;
+/** sockaddr_un holds 108 bytes with the closing zero; Node would cut a longer path silently. */
+const MAX_UNIX_PATH_BYTES = 107;
+
+/** The worker's host on Node. Modules that few workers need (TLS) are loaded when they are. */
+export function nodeHost(): Host {
+  const sockets = new Set<Socket>();
+  const timers = new Map<number, NodeJS.Timeout>();
+  let nextTimer = 1;
+
+  return {
+    connectUnix: (path, handlers) => {
+      if (Buffer.byteLength(path) > MAX_UNIX_PATH_BYTES) return failedConnection(handlers, "ENAMETOOLONG");
+      return wrap(connect(path), "connect", handlers, sockets);
+    },
+    connectTcp: (address, port, handlers) => wrap(connect({ host: address, port, keepAlive: true }), "connect", handlers, sockets),
+    connectTls: (address, port, options, handlers) => connectTls(address, port, options, handlers, sockets),
+
+    setTimer: (delayMs, callback) => {
+      const id = nextTimer++;
+      timers.set(
+        id,
+        setTimeout(
+          () => {
+            timers.delete(id);
+            callback();
+          },
+          Math.min(delayMs, 2 ** 31 - 1),
+        ),
+      );
+      return id;
+    },
+    clearTimer: (id) => {
+      clearTimeout(timers.get(id));
+      timers.delete(id);
+    },
+    wallClock: () => Date.now(),
+    monotonicClock: () => performance.now(),
+
+    spawn: spawnChild,
+    kill: (pid, signal) => {
+      try {
+        return process.kill(pid, signal);
+      } catch {
+        return false;
+      }
+    },
+    onSignal: (callback) => {
+      process.on("SIGTERM", () => callback(15));
+      process.on("SIGINT", () => callback(2));
+    },
+
+    pid: () => process.pid,
+    arguments: () => process.argv.slice(2),
+    environment: () => process.env as Record<string, string>,
+    eraseEnvironment: (name) => {
+      delete process.env[name];
+    },
+    setTitle: (text) => {
+      process.title = text;
+    },
+    descriptor: describeDescriptor,
+    writeDescriptor,
+
+    readTextFile: (path) => orNull(() => readFileSync(path, "utf8")),
+    writeTextFile: (path, text) => orNull(() => writeFileSync(path, text, { flag: "r+" })) !== null,
+    listDirectory: (path) => orNull(() => readdirSync(path)) ?? [],
+    makeDirectory: (path) => existsSync(path) || orNull(() => mkdirSync(path)) !== null,
+    removeDirectory: (path) => orNull(() => rmdirSync(path)) !== null,
+    readLink: (path) => orNull(() => readlinkSync(path)),
+
+    encodeUtf8: (text) => Buffer.from(text),
+    decodeUtf8: (bytes) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8"),
+    randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
+
+    exit: (code) => {
+      const waiting = [...sockets].filter((socket) => socket.writableLength > 0);
+      if (waiting.length === 0) process.exit(code);
+      setTimeout(() => process.exit(code), DRAIN_MS);
+      for (const socket of waiting) socket.end(() => [...sockets].every((each) => each.writableLength === 0) && process.exit(code));
+    },
+  };
+}
+
+function wrap(socket: Socket, openEvent: "connect" | "secureConnect", handlers: ConnectionHandlers, sockets: Set<Socket>): Connection {
+  let closed = false;
+  let failure: string | null = null;
+  sockets.add(socket);
+  socket.on(openEvent, () => handlers.open());
+  socket.on("data", (bytes: Buffer) => {
+    if (!closed) handlers.data(new Uint8Array(bytes));
+  });
+  socket.on("error", (error: NodeJS.ErrnoException) => {
+    failure = error.code ?? error.message;
+  });
+  socket.on("close", () => {
+    sockets.delete(socket);
+    if (!closed) handlers.close(failure);
+    closed = true;
+  });
+  return {
+    write: (bytes) => {
+      if (!closed) socket.write(bytes);
+    },
+    close: () => {
+      closed = true;
+      // What is queued may be lost, but not silently by us: an orderly end lets the kernel send it.
+      socket.destroySoon();
+    },
+  };
+}
+
+function failedConnection(handlers: ConnectionHandlers, error: string): Connection {
+  setImmediate(() => handlers.close(error));
+  return { write: () => {}, close: () => {} };
+}
+
+/** The tls module costs memory in every worker that loads it, so only those with a TLS agent do. */
+function connectTls(address: string, port: number, options: TlsOptions, handlers: ConnectionHandlers, sockets: Set<Socket>): Connection {
+  let real: Connection | undefined;
+  let closed = false;
+  void import("node:tls").then(({ connect: connectSecure }) => {
+    if (closed) return;
+    const socket = connectSecure({
+      host: address,
+      port,
+      rejectUnauthorized: options.verify,
+      ...(options.ca === undefined ? {} : { ca: options.ca }),
+    });
+    socket.setKeepAlive(true);
+    real = wrap(socket, "secureConnect", handlers, sockets);
+  });
+  return {
+    write: (bytes) => real?.write(bytes),
+    close: () => {
+      closed = true;
+      real?.close();
+    },
+  };
+}
+
+function describeDescriptor(fd: 1 | 2): DescriptorInfo {
+  try {
+    const stat = fstatSync(fd, { bigint: true });
+    const kind = stat.isFile() ? "file" : stat.isFIFO() || stat.isSocket() ? "pipe" : "other";
+    return { kind, device: String(stat.dev), inode: String(stat.ino) };
+  } catch {
+    return { kind: "other", device: "", inode: "" };
+  }
+}
+
+function writeDescriptor(fd: 1 | 2, bytes: Uint8Array): void {
+  let at = 0;
+  while (at < bytes.length) {
+    try {
+      at += writeSync(fd, bytes, at);
+    } catch (error) {
+      // A pipe that its reader does not empty: wait for it, output must stay whole. Anything else (EPIPE) cannot be mended.
+      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") return;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    }
+  }
+}
+
+function orNull<Value>(read: () => Value): Value | null {
+  try {
+    return read();
+  } catch {
+    return null;
+  }
+}

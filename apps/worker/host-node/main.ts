@@ -1,0 +1,4 @@
+import { runWorker } from "../core/worker.ts";
+import { nodeHost } from "./host.ts";
+
+runWorker(nodeHost());

@@ -1,0 +1,70 @@
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { constants } from "node:os";
+import type { ChildHandlers, SpawnOptions } from "../core/host.ts";
+
+/** Runs a program with the parent-death signal set: when the worker is killed, the kernel kills the child. */
+const SETPRIV = ["/usr/bin/setpriv", "/bin/setpriv"].find((path) => existsSync(path));
+const PRLIMIT = ["/usr/bin/prlimit", "/bin/prlimit"].find((path) => existsSync(path));
+
+/**
+ * Starts a child in a session of its own. Node has no hook between fork and exec, so what must be done there (cgroups, limits,
+ * ids, parent-death signal) is done by small standard programs that execute the next one in their place: the pid stays.
+ */
+export function spawnChild(options: SpawnOptions, handlers: ChildHandlers): number | string {
+  const missing = findProgram(options);
+  if (missing !== undefined) return missing;
+  const [program = "", ...args] = [...wrappers(options), ...options.argv];
+  const stdio = options.output === "pipe" ? "pipe" : "inherit";
+  const child = spawn(program, args, {
+    cwd: options.directory,
+    env: { ...options.environment },
+    detached: true,
+    stdio: ["ignore", stdio, stdio],
+  });
+  if (child.pid === undefined) {
+    child.on("error", () => {});
+    return "the process could not be started";
+  }
+  child.on("error", () => {});
+  child.stdout?.on("data", (bytes: Buffer) => handlers.output("stdout", new Uint8Array(bytes)));
+  child.stderr?.on("data", (bytes: Buffer) => handlers.output("stderr", new Uint8Array(bytes)));
+  // `close` waits for the pipes, which a background grandchild may hold open for ever: the root's end is what counts.
+  child.on("exit", (code, signal) =>
+    setImmediate(() => handlers.exit(signal === null ? code : null, signal === null ? null : constants.signals[signal])),
+  );
+  return child.pid;
+}
+
+function wrappers({ cgroupProcsFiles = [], user, rlimits = [] }: SpawnOptions): string[] {
+  const before: string[] = [];
+  if (cgroupProcsFiles.length > 0) {
+    const writes = cgroupProcsFiles.map((file) => `echo $$ > '${file.replaceAll("'", "'\\''")}' || exit 127`).join("; ");
+    before.push("/bin/sh", "-c", `${writes}; exec "$@"`, "sh");
+  }
+  if (rlimits.length > 0 && PRLIMIT !== undefined) {
+    before.push(PRLIMIT, ...rlimits.map(({ type, soft, hard }) => `--${limitName(type)}=${soft ?? "unlimited"}:${hard ?? "unlimited"}`));
+  }
+  if (SETPRIV !== undefined) {
+    before.push(SETPRIV, "--pdeathsig", "KILL");
+    if (user !== undefined) before.push("--reuid", String(user.uid), "--regid", String(user.gid), "--groups", user.groups.join(","));
+    before.push("--");
+  }
+  return before;
+}
+
+/** RLMT_NOFILE → nofile. */
+function limitName(type: string): string {
+  return type.replace(/^RLMT_/, "").toLowerCase();
+}
+
+/** What would fail only behind a wrapper, where nobody could tell it from the program's own failure. */
+function findProgram({ argv, environment, directory, user }: SpawnOptions): string | undefined {
+  const program = argv[0] ?? "";
+  if (!existsSync(directory)) return `ENOENT: the directory ${directory} does not exist`;
+  if (user !== undefined && SETPRIV === undefined) return "changing the user needs the program setpriv (package util-linux)";
+  if (program.includes("/"))
+    return existsSync(program.startsWith("/") ? program : `${directory}/${program}`) ? undefined : `ENOENT: ${program} does not exist`;
+  const path = environment.PATH ?? "/usr/local/bin:/usr/bin:/bin";
+  return path.split(":").some((folder) => existsSync(`${folder}/${program}`)) ? undefined : `ENOENT: ${program} is in no directory of PATH`;
+}
