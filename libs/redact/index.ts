@@ -1,2 +1,2 @@
-export { type MaskOptions, SecretRegistry } from "./registry.ts";
 export { type LineDestination, maskingDestination } from "./log-destination.ts";
+export { type MaskOptions, SecretRegistry } from "./registry.ts";

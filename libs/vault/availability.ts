@@ -1,6 +1,6 @@
 import { type BackoffPolicy, backoffDelay, pause } from "@berth/retry";
 import { hasKind, isOutage, VaultError } from "./errors.ts";
-import type { VaultStatus, VaultLog } from "./types.ts";
+import type { VaultLog, VaultStatus } from "./types.ts";
 import type { Health } from "./vault-api.ts";
 
 export interface AvailabilityOptions {

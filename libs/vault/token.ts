@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
-import type { TokenSource } from "./types.ts";
 import { isRecord, stringsFrom } from "./shapes.ts";
+import type { TokenSource } from "./types.ts";
 import type { VaultAuth } from "./vault-api.ts";
 
 /** A token and what is known of it. Mutable: a renewal moves its end. */

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
-import { Agent, type IncomingMessage, request as httpRequest } from "node:http";
-import { Agent as TlsAgent, request as httpsRequest } from "node:https";
+import { Agent, request as httpRequest, type IncomingMessage } from "node:http";
+import { request as httpsRequest, Agent as TlsAgent } from "node:https";
 import { join } from "node:path";
 import { formatDuration } from "@berth/duration";
 import { VaultError } from "./errors.ts";

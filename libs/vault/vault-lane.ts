@@ -1,6 +1,8 @@
 import { EventEmitter } from "node:events";
 import { Lane, LaneLostError } from "@berth/lane";
 import type { SecretRegistry } from "@berth/redact";
+import { parseLeaseRecord } from "./leases.ts";
+import { hasReference } from "./reference.ts";
 import type { VaultSettings } from "./settings.ts";
 import type {
   AwsCredentials,
@@ -15,7 +17,6 @@ import type {
   VaultStatus,
   Waiting,
 } from "./types.ts";
-import { hasReference } from "./reference.ts";
 
 /** What the Vault thread answers to. */
 export interface VaultThreadMethods {
@@ -107,8 +108,11 @@ export class VaultLane extends EventEmitter<VaultLaneEvents> {
     return credentials;
   }
 
-  /** Takes up the leases of a task that an earlier supervisor launched. */
-  async adopt(taskKey: string, leases: LeaseRecord[]): Promise<void> {
+  /** Takes up the leases of a task that an earlier supervisor launched: the `LeaseRecord`s of its checkpoint. */
+  async adopt(taskKey: string, records: readonly unknown[]): Promise<void> {
+    const leases = records.map(parseLeaseRecord).filter((record) => record !== undefined);
+    if (leases.length < records.length)
+      this.#options.log.warn({ taskKey, records: records.length, leases: leases.length }, "a lease record cannot be read");
     if (leases.length === 0) return;
     this.#entry(taskKey).leases = leases;
     await this.#call("adopt", { taskKey, leases });

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { leaksInText } from "@berth/redact/proof";
+import { freePort, type RedisServer, skipWithout, startRedis, waitFor } from "@berth/test-harness";
 import { Redis } from "ioredis";
-import { freePort, type RedisServer, skipWithout, startRedis, waitFor } from "../harness/index.ts";
 import { forever, type ObservedService, observedService, PASSWORD, startVaultFixture, type VaultFixture } from "./vault-fixture.ts";
 
 const SECRETS = { FIRST: "vault://secret/app/one", SECOND: "vault://secret/app/two", THIRD: "vault://secret/app/three" };

@@ -3,8 +3,8 @@ import { chmod, readFile, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { SecretRegistry } from "@berth/redact";
+import { skipWithout } from "@berth/test-harness";
 import { VaultLane, vaultSettingsFrom } from "@berth/vault";
-import { skipWithout } from "../harness/index.ts";
 import { forever, observedService, startVaultFixture, type VaultFixture } from "./vault-fixture.ts";
 
 const SECRETS = { FIRST: "vault://secret/app/one", SECOND: "vault://secret/app/two", THIRD: "vault://secret/app/three" };

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
+import { skipWithout, waitFor } from "@berth/test-harness";
 import { parseLeaseRecord } from "@berth/vault";
-import { skipWithout, waitFor } from "../harness/index.ts";
 import { type FakeAws, startFakeAws } from "./fake-aws.ts";
 import { forever, observedService, startVaultFixture, type VaultFixture } from "./vault-fixture.ts";
 

@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
-import { freePort, skipWithout, tempDir, waitFor } from "../harness/index.ts";
+import { freePort, skipWithout, tempDir, waitFor } from "@berth/test-harness";
 import { type Fault, startFaultProxy } from "./fault-proxy.ts";
 import { forever, type ObservedService, observedService, startVaultFixture, type VaultFixture } from "./vault-fixture.ts";
 

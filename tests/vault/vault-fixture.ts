@@ -1,9 +1,9 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { SecretRegistry } from "@berth/redact";
+import { startVault, type TempDir, tempDir, type VaultServer } from "@berth/test-harness";
 import { type VaultSettings, vaultSettingsFrom } from "@berth/vault";
 import { VaultService, type VaultServiceOptions } from "@berth/vault/service";
-import { startVault, type TempDir, tempDir, type VaultServer } from "../harness/index.ts";
 
 export const USER = "svc";
 export const PASSWORD = "correct-horse-battery";
