@@ -95,6 +95,7 @@ export class Executor implements WorkerPort {
   detach(connection: WorkerConnection): void {
     if (connection !== this.#connection) return;
     this.#connection = undefined;
+    if (this.#finished) return;
     this.#presence = "away";
     const since = this.#parts.now();
     for (const task of this.tasks.values()) task.workerLeft();

@@ -1,0 +1,136 @@
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import type { FollowOptions, LogLane, LogPosition, LogSource, SandboxTarget, SinkConfig } from "@berth/logrelay";
+import type { DescriptorKind } from "@berth/protocol";
+import type { Observed, TaskIdentity } from "@berth/runtime";
+import type { ContainerSummary, DockerEngine } from "@berth/runtime/docker/engine";
+import type { Executor } from "../executor/executor.ts";
+import type { Outcome } from "../task/outcome.ts";
+import type { LogPort, TaskLog } from "../task/ports.ts";
+import type { TaskRuntime } from "../task/runtime.ts";
+import { taskKey } from "../task-key.ts";
+
+/** What the settings say of one task's output. */
+export interface TaskLogOptions {
+  /** Where its lines go while it runs; empty: nowhere. */
+  sinks: SinkConfig[];
+  follow: FollowOptions;
+  /** How far back the last output of a failed or killed task is copied, milliseconds. */
+  logsSinceMs: number;
+  /** The most of it that is copied, bytes. */
+  lastLogsBytes: number;
+  /** Keys and values of each JSON record. */
+  fields: Record<string, string>;
+  hostname: string;
+}
+
+export interface TaskLogsParts {
+  lane: LogLane;
+  engine: DockerEngine;
+  executor: Executor;
+  identity: TaskIdentity;
+  runtime: TaskRuntime;
+  options: TaskLogOptions;
+  now: () => number;
+  log: TaskLog;
+}
+
+/** What is still on its way when a task ends gets this long, milliseconds; then it is dropped and counted. */
+const DRAIN_BUDGET_MS = 5000;
+
+/** The output of one task: relayed while it runs, and its end copied to the sandbox when it failed or was killed. */
+export class TaskLogs implements LogPort {
+  readonly #parts: TaskLogsParts;
+  #source: LogSource | undefined;
+  #following: Promise<void> | undefined;
+
+  constructor(parts: TaskLogsParts) {
+    this.#parts = parts;
+  }
+
+  follow(_observed: Observed, position: unknown): void {
+    if (this.#following !== undefined || this.#parts.options.sinks.length === 0) return;
+    this.#following = this.#begin(position as LogPosition | undefined).catch((err: unknown) => {
+      this.#parts.log.warn({ taskId: this.#parts.identity.taskId, err }, "the task's output cannot be relayed");
+    });
+  }
+
+  async finish(observed: Observed | undefined, outcome: Outcome): Promise<string[]> {
+    const { lane, identity, options, now, log } = this.#parts;
+    await this.#following;
+    const key = taskKey(identity);
+    try {
+      await lane.stop({ taskKey: key, drain: true, deadline: now() + DRAIN_BUDGET_MS });
+      if (outcome.state === "TASK_FINISHED" || observed?.state !== "exited") return [];
+      const source = await this.#findSource();
+      if (source === undefined) return [];
+      const last = await lane.lastLogs({
+        taskKey: key,
+        source,
+        sandbox: this.#sandbox(),
+        since: now() - options.logsSinceMs,
+        maxBytes: options.lastLogsBytes,
+        alreadyInSandbox: source.kind === "text" || options.sinks.some((sink) => sink.type === "sandbox"),
+      });
+      if (last.problem !== undefined) log.warn({ taskId: identity.taskId, problem: last.problem }, "the task's last output could not be copied whole");
+      return last.lines;
+    } catch (err) {
+      log.warn({ taskId: identity.taskId, err }, "the task's last output could not be copied");
+      return [];
+    }
+  }
+
+  async #begin(position: LogPosition | undefined): Promise<void> {
+    const { lane, identity, options, runtime } = this.#parts;
+    const source: LogSource | undefined = runtime.kind === "process" ? { kind: "pushed" } : await this.#findSource();
+    if (source === undefined) return;
+    await lane.follow({
+      taskKey: taskKey(identity),
+      source,
+      sandbox: this.#sandbox(),
+      sinks: options.sinks,
+      fields: options.fields,
+      hostname: options.hostname,
+      options: options.follow,
+      ...(position === undefined ? {} : { position }),
+    });
+  }
+
+  async #findSource(): Promise<LogSource | undefined> {
+    const { runtime, engine } = this.#parts;
+    if (runtime.kind === "process") {
+      const { stdoutPath, stderrPath } = this.#sandbox();
+      return { kind: "text", stdoutPath, stderrPath };
+    }
+    if (this.#source === undefined) {
+      const summary = await engine.inspect(runtime.name);
+      if (summary !== undefined) this.#source = sourceOf(summary);
+    }
+    return this.#source;
+  }
+
+  #sandbox(): SandboxTarget {
+    const { sandbox, stdout, stderr } = this.#parts.executor.hello;
+    const stdoutPath = join(sandbox, "stdout");
+    const stderrPath = join(sandbox, "stderr");
+    // Where the agent puts a logger between, the worker's descriptors are pipes, and only it can write to the sandbox's files.
+    return { stdoutPath, stderrPath, writable: isFile(stdout, stdoutPath) && isFile(stderr, stderrPath) };
+  }
+}
+
+/** Where a container's output is read from: the log file itself where its driver writes one, else dockerd. */
+export function sourceOf({ id, logDriver, logPath, tty }: ContainerSummary): LogSource | undefined {
+  if (logDriver === "none") return undefined;
+  if (logDriver === "json-file" && logPath !== "") return { kind: "json-file", path: logPath, containerId: id, tty };
+  return { kind: "api", containerId: id, tty };
+}
+
+function isFile(descriptor: DescriptorKind, path: string): boolean {
+  if (descriptor.kind !== "file") return false;
+  try {
+    const found = statSync(path, { bigint: true });
+    return found.isFile() && String(found.dev) === descriptor.device && String(found.ino) === descriptor.inode;
+  } catch {
+    return false;
+  }
+}

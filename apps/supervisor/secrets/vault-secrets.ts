@@ -1,0 +1,50 @@
+import type { SecretRegistry } from "@berth/redact";
+import type { LeaseRecord, VaultLane } from "@berth/vault";
+import type { TaskIdentity } from "@berth/runtime";
+import type { ResolvedSecrets, SecretPort } from "../task/ports.ts";
+import { taskKey } from "../task-key.ts";
+
+export interface TaskSecretOptions {
+  /** EXECUTOR_AWS_ROLE; empty: none. */
+  awsRole: string;
+  awsRoleTtlMs: number;
+}
+
+/** How long the revocation of a task's leases may hold up its terminal update, milliseconds; Vault goes on with it behind that. */
+const RELEASE_BUDGET_MS = 5000;
+
+/** The secrets of one task, from the host's one Vault thread. */
+export class VaultSecrets implements SecretPort {
+  readonly #vault: VaultLane;
+  readonly #registry: SecretRegistry;
+  readonly #key: string;
+  readonly #options: TaskSecretOptions;
+
+  constructor(vault: VaultLane, registry: SecretRegistry, identity: TaskIdentity, options: TaskSecretOptions) {
+    this.#vault = vault;
+    this.#registry = registry;
+    this.#key = taskKey(identity);
+    this.#options = options;
+  }
+
+  async resolve(environment: Readonly<Record<string, string>>, signal: AbortSignal): Promise<ResolvedSecrets> {
+    const resolution = await this.#vault.resolveEnvironment({ taskKey: this.#key, environment, signal });
+    if (this.#options.awsRole === "") return resolution;
+    const { awsRole: role, awsRoleTtlMs: ttlMs } = this.#options;
+    const aws = await this.#vault.awsCredentials({ taskKey: this.#key, role, ttlMs, signal });
+    return { environment: { ...resolution.environment, ...aws.environment }, leases: [...resolution.leases, ...aws.leases] };
+  }
+
+  adopt(leases: unknown[]): void {
+    void this.#vault.adopt(this.#key, leases as LeaseRecord[]);
+  }
+
+  async release(): Promise<void> {
+    const timeout = new Promise<void>((resolve) => setTimeout(resolve, RELEASE_BUDGET_MS).unref());
+    await Promise.race([this.#vault.release(this.#key).catch(() => {}), timeout]);
+  }
+
+  mask(text: string): string {
+    return this.#registry.mask(text);
+  }
+}
