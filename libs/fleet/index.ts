@@ -1,1 +1,1 @@
-export { type FleetSettings, fleetSettingsFrom } from "./settings.ts";
+export { type FleetSettings, FleetSettingsError, fleetSettingsFrom } from "./settings.ts";

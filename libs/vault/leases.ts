@@ -107,6 +107,11 @@ export class Leases {
     }
   }
 
+  /** The token will not be renewed any more: leases that would outlive it end with it. */
+  tokenAged(token: HeldToken): void {
+    for (const lease of this.#leases.values()) if (lease.token === token) this.#schedule(lease);
+  }
+
   /** The token is gone, and Vault has revoked what hung on it. Adopted leases find out by their next renewal, which is now. */
   tokenLost(token: HeldToken): void {
     for (const lease of this.#leases.values()) {

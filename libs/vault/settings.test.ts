@@ -62,6 +62,7 @@ describe("vaultSettingsFrom", () => {
     ["VAULT_SKIP_VERIFY", "maybe", /neither true nor false/],
     ["VAULT_MAX_RETRIES", "-1", /not a number from 0/],
     ["VAULT_USERNAME", "svc", /without VAULT_PASSWORD/],
+    ["REDIS_URL", "http://u:pass@h", /is not redis:/],
     ["EXECUTOR_VAULT_SECRET_CACHE", "30", /not a duration like 5s/],
   ] as const) {
     it(`refuses ${variable}=${value}`, () => {

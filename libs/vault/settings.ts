@@ -1,5 +1,5 @@
 import { parseGoDuration } from "@berth/duration";
-import { type FleetSettings, fleetSettingsFrom } from "@berth/fleet";
+import { type FleetSettings, FleetSettingsError, fleetSettingsFrom } from "@berth/fleet";
 
 /** How to reach Vault and as whom, from the daemon's environment. Made by {@link vaultSettingsFrom}; durations in milliseconds. */
 export interface VaultSettings {
@@ -78,7 +78,7 @@ export function vaultSettingsFrom(environment: Environment): VaultSettings {
   const wrapped = booleanFrom(environment, "VAULT_SECRET_ID_WRAPPED");
   if (wrapped && secretId === undefined)
     throw new VaultSettingsError("VAULT_SECRET_ID_WRAPPED", "is set without VAULT_SECRET_ID or VAULT_SECRET_ID_FILE");
-  const fleet = fleetSettingsFrom(environment);
+  const fleet = fleetFrom(environment);
   return {
     address: addressFrom(set("VAULT_ADDR") ?? "https://127.0.0.1:8200"),
     ...optional("namespace", set("VAULT_NAMESPACE")),
@@ -106,6 +106,15 @@ export function vaultSettingsFrom(environment: Environment): VaultSettings {
     concurrency: integerFrom("EXECUTOR_VAULT_CONCURRENCY", own("VAULT_CONCURRENCY"), 8, 1, 256),
     ...optional("fleet", fleet),
   };
+}
+
+function fleetFrom(environment: Environment): FleetSettings | undefined {
+  try {
+    return fleetSettingsFrom(environment);
+  } catch (error) {
+    if (error instanceof FleetSettingsError) throw new VaultSettingsError(error.variable, error.message.slice(error.variable.length + 1));
+    throw error;
+  }
 }
 
 function optional<Name extends string, Value>(name: Name, value: Value | undefined): { [key in Name]?: Value } {

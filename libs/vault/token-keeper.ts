@@ -19,6 +19,8 @@ export interface TokenKeeperOptions {
   onSensitive: (value: string, source: string) => void;
   /** A token is gone, and with it what was issued under it. */
   onTokenLost: (token: HeldToken) => void;
+  /** A token will not be renewed any more: what hangs on it ends when it does. */
+  onTokenAged: (token: HeldToken) => void;
   signal: AbortSignal;
   now: () => number;
   random: () => number;
@@ -210,6 +212,7 @@ export class TokenKeeper {
     const known = await local.inspect("fleet", shared.value).catch(() => undefined);
     if (known === undefined || this.#current !== previous) return;
     log.info({ accessor: shared.accessor }, "took up the fleet's Vault token");
+    this.#age(previous);
     this.#hold({ ...shared, ...(known.displayName === undefined ? {} : { displayName: known.displayName }) });
     await local.save(shared);
     const surplus = (previous.source === "userpass" || previous.source === "approle") && !previous.shared && !previous.hasLeases;
@@ -238,6 +241,12 @@ export class TokenKeeper {
     clearTimeout(this.#timer);
     this.#renewsAt = undefined;
     this.#current = undefined;
+    this.#age(token);
+  }
+
+  #age(token: HeldToken): void {
+    token.atItsEnd = true;
+    this.#options.onTokenAged(token);
   }
 
   /** Whether a refusal is the token's fault. Older servers say "permission denied" in both cases. */
@@ -266,9 +275,14 @@ export class TokenKeeper {
     clearTimeout(this.#timer);
     this.#renewsAt = undefined;
     if (token.expiresAt === undefined || token !== this.#current) return;
-    const { random } = this.#options;
+    const { random, local, log } = this.#options;
     const spread = random();
     const remaining = Math.max(0, this.#remaining(token));
+    if (!this.#canBeRenewed(token) && !local.canLogIn) {
+      const fields = { source: token.source, accessor: token.accessor, endsIn: lifetimeWords(remaining) };
+      log.warn(fields, "the Vault token cannot be renewed, and no login is set to replace it");
+      return this.#age(token);
+    }
     // The fleet's job is due first; this timer is what holds when there is no job.
     const share = this.#canBeRenewed(token)
       ? token.shared
@@ -316,40 +330,32 @@ export class TokenKeeper {
   }
 
   async #renewedOrReplaced(token: HeldToken): Promise<HeldToken> {
-    const { local, log } = this.#options;
     if (this.#canBeRenewed(token)) {
       await this.#renew(token, this.#options.settings.ttlMs);
       return token;
     }
-    if (!local.canLogIn) {
-      log.warn(
-        { source: token.source, endsIn: lifetimeWords(this.#remaining(token)) },
-        "the Vault token cannot be renewed and no login is set to replace it",
-      );
-      clearTimeout(this.#timer);
-      token.atItsEnd = true;
-      return token;
-    }
-    return local.logIn();
+    return this.#options.local.logIn();
   }
 
   async #renew(token: HeldToken, ms: number): Promise<void> {
     const { api, log, counters, local, now, signal } = this.#options;
     const before = this.#remaining(token);
+    const judgeable = before < 0.9 * token.ttlMs;
     try {
       const { auth } = await api.write("auth/token/renew-self", { increment: vaultSeconds(ms + EXTRA_TTL_MS) }, token.value, signal);
       counters.tokenRenewals += 1;
       if (auth === undefined || auth.ttlMs === 0) return;
       token.expiresAt = now() + auth.ttlMs;
       token.ttlMs = auth.ttlMs;
-      // Vault cuts a renewal at the token's maximum lifetime: from then on nothing is gained by another one.
-      token.atItsEnd = !auth.renewable || auth.ttlMs < before * 1.1 + 500;
+      // Vault cuts a renewal at the token's maximum lifetime: from then on nothing is gained by another one. Right after the last
+      // one it gains nothing anyway, and says nothing.
+      if (!auth.renewable || (judgeable && auth.ttlMs < before * 1.1 + 500)) this.#age(token);
       log.info({ accessor: token.accessor, lifetime: lifetimeWords(auth.ttlMs), last: token.atItsEnd }, "renewed the Vault token");
       await local.touch();
       this.#schedule(token);
     } catch (error) {
       if (!hasKind(error, "denied") && !hasKind(error, "rejected")) throw error;
-      token.atItsEnd = true;
+      this.#age(token);
       log.warn({ problem: error.message }, "the Vault token may not be renewed; it will be replaced");
     }
   }

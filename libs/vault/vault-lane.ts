@@ -1,6 +1,8 @@
 import { EventEmitter } from "node:events";
 import { Lane, LaneLostError } from "@berth/lane";
 import type { SecretRegistry } from "@berth/redact";
+import { withSignal } from "./availability.ts";
+import { zeroCounters } from "./counters.ts";
 import { parseLeaseRecord } from "./leases.ts";
 import { hasReference } from "./reference.ts";
 import type { VaultSettings } from "./settings.ts";
@@ -13,6 +15,7 @@ import type {
   ResolvedSecret,
   ResolveRequest,
   ThreadLogLine,
+  VaultCounters,
   VaultLog,
   VaultStatus,
   Waiting,
@@ -93,6 +96,7 @@ export class VaultLane extends EventEmitter<VaultLaneEvents> {
   ): Promise<Resolution> {
     const { taskKey, environment, signal, onWaiting } = request;
     if (!hasReference(environment)) return { environment: { ...environment }, secrets: [], leases: [] };
+    this.#entry(taskKey);
     const resolution = await this.#waitingTask(taskKey, onWaiting, () =>
       this.#call("resolveEnvironment", { taskKey, environment: { ...environment } }, signal),
     );
@@ -103,6 +107,7 @@ export class VaultLane extends EventEmitter<VaultLaneEvents> {
   /** AWS credentials of the task's own, renewed until `release`. Waits and fails like `resolveEnvironment`. */
   async awsCredentials(request: AwsRequest & { signal?: AbortSignal; onWaiting?: (waiting: Waiting) => void }): Promise<AwsCredentials> {
     const { taskKey, role, ttlMs, signal, onWaiting } = request;
+    this.#entry(taskKey);
     const credentials = await this.#waitingTask(taskKey, onWaiting, () => this.#call("awsCredentials", { taskKey, role, ttlMs }, signal));
     this.#keep(taskKey, credentials);
     return credentials;
@@ -123,13 +128,19 @@ export class VaultLane extends EventEmitter<VaultLaneEvents> {
     const entry = this.#tasks.get(taskKey);
     this.#tasks.delete(taskKey);
     this.#options.secrets.release(holderOf(taskKey));
-    if (entry === undefined || entry.leases.length === 0) return;
+    // A call that was given up may have leased something after all, so the thread is asked whatever we know.
+    if (entry === undefined || this.#lane === undefined) return;
     await this.#call("release", { taskKey });
   }
 
   /** For the reaper, which knows of a lease only from a container's label. */
   async revokeLease(leaseId: string): Promise<void> {
     await this.#call("revokeLease", { leaseId });
+  }
+
+  /** For metrics: never starts the thread. Counting starts anew when the thread had to be replaced. */
+  async counters(): Promise<VaultCounters> {
+    return this.#lane === undefined ? zeroCounters() : (await this.status()).counters;
   }
 
   async status(): Promise<VaultStatus> {
@@ -150,9 +161,10 @@ export class VaultLane extends EventEmitter<VaultLaneEvents> {
   ): Promise<Awaited<ReturnType<VaultThreadMethods[Name]>>> {
     for (let send = 1; ; send++) {
       try {
-        const lane = this.#open();
-        return (await lane.call(method, argument as never, signal)) as Awaited<ReturnType<VaultThreadMethods[Name]>>;
+        const answer = this.#open().call(method, argument as never, signal) as Promise<Awaited<ReturnType<VaultThreadMethods[Name]>>>;
+        return await (signal === undefined ? answer : withSignal(answer, signal));
       } catch (error) {
+        signal?.throwIfAborted();
         const lost = error instanceof LaneLostError && !this.#closed && send < SENDS;
         if (!lost) throw error;
       }
@@ -208,7 +220,8 @@ export class VaultLane extends EventEmitter<VaultLaneEvents> {
 
   #keep(taskKey: string, { secrets, leases }: { secrets: ResolvedSecret[]; leases: LeaseRecord[] }): void {
     const entry = this.#entry(taskKey);
-    entry.leases = [...entry.leases, ...leases];
+    const known = new Set(entry.leases.map(({ leaseId }) => leaseId));
+    entry.leases = [...entry.leases, ...leases.filter(({ leaseId }) => !known.has(leaseId))];
     for (const { name, value, source } of secrets) this.#options.secrets.add(value, source, { holder: holderOf(taskKey), name });
   }
 

@@ -1,6 +1,7 @@
 import { formatDuration } from "@berth/duration";
 import { TaskFailure } from "@berth/mesos";
 import { Availability } from "./availability.ts";
+import { zeroCounters } from "./counters.ts";
 import { isOutage, VaultError, wordsOf } from "./errors.ts";
 import { FleetTokens } from "./fleet-tokens.ts";
 import { Leases, leaseRecord } from "./leases.ts";
@@ -86,6 +87,7 @@ export class VaultService {
       ...{ settings, api, local, log, counters, onSensitive, signal, now, random },
       ...(this.#fleet === undefined ? {} : { fleet: this.#fleet }),
       onTokenLost: (token) => this.#tokenLost(token),
+      onTokenAged: (token) => this.#leases.tokenAged(token),
     });
     this.#reader = new SecretReader({
       read: (path) => this.#keeper.use(async (token) => ({ answer: await api.read(path, token.value, signal), token }), signal),
@@ -352,11 +354,4 @@ function pick(answer: SecretAnswer, name: string, reference: SecretReference): s
     if (error instanceof SecretValueError) throw new TaskFailure(`cannot get ${subject(name, reference)}: ${error.message}`);
     throw error;
   }
-}
-
-export function zeroCounters(): VaultCounters {
-  return {
-    ...{ logins: 0, loginFailures: 0, tokenRenewals: 0, requests: 0, requestFailures: 0, secretReads: 0, cacheHits: 0, sharedReads: 0 },
-    ...{ leasesIssued: 0, leaseRenewals: 0, leasesRevoked: 0, leasesLost: 0 },
-  };
 }
