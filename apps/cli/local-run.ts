@@ -1,5 +1,5 @@
-import { LocalAgent, type LocalExecutor, type ObservedStatus, type TaskInfoInput } from "@berth/mesos/local-agent";
 import { isTerminal } from "@berth/mesos";
+import { LocalAgent, type LocalExecutor, type ObservedStatus, type TaskInfoInput } from "@berth/mesos/local-agent";
 import { program } from "./programs.ts";
 import { tailFile } from "./tail-file.ts";
 
@@ -65,7 +65,9 @@ export class LocalRun {
   }
 
   async #follow(agent: LocalAgent, { onState, onOutput }: LocalRunOptions): Promise<LocalRunResult> {
-    const tails = (["stdout", "stderr"] as const).map((stream) => tailFile(`${this.sandbox}/${stream}`, (text) => onOutput?.(stream, text)));
+    const tails = (["stdout", "stderr"] as const).map((stream) =>
+      tailFile(`${this.sandbox}/${stream}`, (text) => onOutput?.(stream, text)),
+    );
     const status = await new Promise<ObservedStatus>((resolve) => {
       this.#executor.on("update", (update) => {
         onState?.(update);

@@ -1,5 +1,5 @@
-import { Supervisor } from "./supervisor.ts";
 import { readSettings } from "./settings.ts";
+import { Supervisor } from "./supervisor.ts";
 
 const supervisor = new Supervisor(readSettings(process.argv.slice(2), process.env));
 for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => void supervisor.stop(signal));

@@ -1,6 +1,6 @@
 import { z } from "zod";
-import type { Executor } from "./executor/executor.ts";
 import { summarize } from "./admin/task-views.ts";
+import type { Executor } from "./executor/executor.ts";
 import type { TaskLog } from "./task/ports.ts";
 
 /**
@@ -23,7 +23,8 @@ export function answerSchedulerMessage(executor: Executor, data: string, parts: 
     return;
   }
   const tasks = [...executor.tasks.values()].filter((task) => message.taskId === undefined || task.identity.taskId === message.taskId);
-  if (message.berth === "drain") for (const task of tasks) task.stop("operator", "drained on request of the framework", message.gracePeriodMs);
+  if (message.berth === "drain")
+    for (const task of tasks) task.stop("operator", "drained on request of the framework", message.gracePeriodMs);
   const answer = {
     berth: message.berth,
     ...(message.id === undefined ? {} : { id: message.id }),

@@ -39,7 +39,15 @@ export function readSettings(_argv: readonly string[], environment: Readonly<Rec
     adoptionWindowMs: parseGoDuration(environment.EXECUTOR_ADOPTION_WINDOW ?? "30s") ?? 30_000,
     keepFailedMs: 0,
     taskOptions: () => ({
-      docker: { forceCpuLimit: false, useCpuShares: false, forceMemoryLimit: false, killTaskTimeoutMs: 5000, containerNames: "berth", version: VERSION, instance: socket },
+      docker: {
+        forceCpuLimit: false,
+        useCpuShares: false,
+        forceMemoryLimit: false,
+        killTaskTimeoutMs: 5000,
+        containerNames: "berth",
+        version: VERSION,
+        instance: socket,
+      },
       killTaskTimeoutMs: 5000,
       exitStates: "berth",
       pullAttempts: 5,

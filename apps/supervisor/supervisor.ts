@@ -94,10 +94,19 @@ export class Supervisor {
       startedAt,
       now,
       plan: () => ({}),
-      hooks: () => hooks.hooks.map(({ name, priority, timeoutMs, failsTask, stages }) => ({ name, priority, timeoutMs, failsTask, stages: Object.keys(stages) })),
+      hooks: () =>
+        hooks.hooks.map(({ name, priority, timeoutMs, failsTask, stages }) => ({
+          name,
+          priority,
+          timeoutMs,
+          failsTask,
+          stages: Object.keys(stages),
+        })),
       settings: () => settings.describe(),
       vault: async () => ({}),
-      dependencies: () => ({ dockerd: engine.health.up ? { ready: true, detail: engine.url } : { ready: false, detail: engine.health.reason } }),
+      dependencies: () => ({
+        dockerd: engine.health.up ? { ready: true, detail: engine.url } : { ready: false, detail: engine.health.reason },
+      }),
       details: async () => ({ docker: await engine.statistics().catch(() => null) }),
       metrics: async () => "",
       logs: async function* () {},

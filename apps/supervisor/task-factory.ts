@@ -5,16 +5,23 @@ import type { TaskRecord } from "@berth/protocol";
 import type { TaskIdentity } from "@berth/runtime";
 import type { DockerEngine } from "@berth/runtime/docker/engine";
 import type { ImageReference } from "@berth/runtime/docker/image-reference";
-import { CONTAINER_LABELS, containerName, type DockerTaskOptions, incumbentContainerName, isDropIn, parseDropInFlags } from "@berth/runtime/docker/plan";
+import {
+  CONTAINER_LABELS,
+  containerName,
+  type DockerTaskOptions,
+  incumbentContainerName,
+  isDropIn,
+  parseDropInFlags,
+} from "@berth/runtime/docker/plan";
 import { DockerRuntime } from "./docker/docker-runtime.ts";
 import type { EventJournal } from "./event-journal.ts";
 import type { Executor } from "./executor/executor.ts";
 import { isCommandTask } from "./process/process-plan.ts";
 import { ProcessRuntime } from "./process/process-runtime.ts";
+import type { TaskOptions } from "./settings.ts";
 import type { LogPort, SecretPort, TaskLog, Watch } from "./task/ports.ts";
 import type { TaskRuntime } from "./task/runtime.ts";
 import { Task } from "./task/task.ts";
-import type { TaskOptions } from "./settings.ts";
 
 export interface TaskFactoryParts {
   engine: DockerEngine;
@@ -84,7 +91,8 @@ export class TaskFactory {
   }
 
   #runtime(executor: Executor, record: TaskRecord, task: TaskInfo | undefined, options: TaskOptions, onNews: () => void): TaskRuntime {
-    if (record.child !== undefined || (task !== undefined && isCommandTask(task))) return this.#processRuntime(executor, record, options, onNews);
+    if (record.child !== undefined || (task !== undefined && isCommandTask(task)))
+      return this.#processRuntime(executor, record, options, onNews);
     const { hello } = executor;
     const { parts, identity } = { parts: this.#parts, identity: identityOf(executor, record.taskId) };
     return new DockerRuntime({

@@ -22,7 +22,9 @@ const NO_EXIT_CODE = 125;
 export function addRunCommand(cli: Command): void {
   cli
     .command("run <file>")
-    .description("run one TaskInfo (JSON) on this host as Mesos would: show its states and output, end with its exit code; Ctrl-C kills it gracefully")
+    .description(
+      "run one TaskInfo (JSON) on this host as Mesos would: show its states and output, end with its exit code; Ctrl-C kills it gracefully",
+    )
     .option("-e, --env <name=value>", "add a variable to the executor's environment (repeatable)", collect, {})
     .option("--keep-sandbox", "leave the sandbox behind")
     .action(async (file: string, options: RunOptions) => {
@@ -40,7 +42,12 @@ export function addRunCommand(cli: Command): void {
     });
 }
 
-async function run(taskInfo: TaskInfoInput, socket: string, workDirectory: string, environment: Record<string, string>): Promise<LocalRunResult> {
+async function run(
+  taskInfo: TaskInfoInput,
+  socket: string,
+  workDirectory: string,
+  environment: Record<string, string>,
+): Promise<LocalRunResult> {
   const local = await LocalRun.start({
     taskInfo,
     socket,

@@ -18,5 +18,7 @@ export function connectEngine(engine: DockerEngine, executors: Executors, log: T
     for (const task of executors.tasks()) if (task.runtime.kind === "docker") task.observeAgain();
   });
   engine.on("up", () => log.info({ engine: engine.url }, "dockerd answers"));
-  engine.on("down", ({ reason, since }) => log.warn({ engine: engine.url, reason, since: new Date(since).toISOString() }, "dockerd does not answer; tasks run on"));
+  engine.on("down", ({ reason, since }) =>
+    log.warn({ engine: engine.url, reason, since: new Date(since).toISOString() }, "dockerd does not answer; tasks run on"),
+  );
 }

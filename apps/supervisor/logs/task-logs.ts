@@ -72,7 +72,8 @@ export class TaskLogs implements LogPort {
         maxBytes: options.lastLogsBytes,
         alreadyInSandbox: source.kind === "text" || options.sinks.some((sink) => sink.type === "sandbox"),
       });
-      if (last.problem !== undefined) log.warn({ taskId: identity.taskId, problem: last.problem }, "the task's last output could not be copied whole");
+      if (last.problem !== undefined)
+        log.warn({ taskId: identity.taskId, problem: last.problem }, "the task's last output could not be copied whole");
       return last.lines;
     } catch (err) {
       log.warn({ taskId: identity.taskId, err }, "the task's last output could not be copied");

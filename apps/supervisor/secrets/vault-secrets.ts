@@ -1,6 +1,6 @@
 import type { SecretRegistry } from "@berth/redact";
-import type { LeaseRecord, VaultLane } from "@berth/vault";
 import type { TaskIdentity } from "@berth/runtime";
+import type { LeaseRecord, VaultLane } from "@berth/vault";
 import type { ResolvedSecrets, SecretPort } from "../task/ports.ts";
 import { taskKey } from "../task-key.ts";
 
