@@ -103,6 +103,7 @@ describe("SecretRegistry", () => {
     const masked = registry.maskDeep(cyclic) as Record<string, unknown>;
     const maskedError = registry.maskDeep(error);
 
+    assert.equal(registry.maskDeep(new DOMException("s3cr3t-v4lue!", "AbortError")).message, LABEL);
     assert.equal(masked[LABEL], 1);
     assert.equal(masked.clean, clean);
     assert.equal(masked.self, masked);

@@ -122,6 +122,8 @@ export class SecretRegistry {
       for (const item of value) copy.push(this.#maskAny(item, seen));
       return copy.some((item, index) => item !== value[index]) ? copy : value;
     }
+    // Its name and message are getters that a copy would not have.
+    if (value instanceof DOMException) return new DOMException(this.mask(value.message), value.name);
     if (value instanceof Error) return this.#maskError(value, seen);
     if (value instanceof Map) return new Map(this.#maskAny([...value], seen) as Array<[unknown, unknown]>);
     if (value instanceof Set) return new Set(this.#maskAny([...value], seen) as unknown[]);

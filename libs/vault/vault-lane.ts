@@ -144,7 +144,7 @@ export class VaultLane extends EventEmitter<VaultLaneEvents> {
   }
 
   async status(): Promise<VaultStatus> {
-    return this.#call("status", undefined);
+    return this.#options.secrets.maskDeep(await this.#call("status", undefined));
   }
 
   async close(): Promise<void> {
@@ -166,7 +166,8 @@ export class VaultLane extends EventEmitter<VaultLaneEvents> {
       } catch (error) {
         signal?.throwIfAborted();
         const lost = error instanceof LaneLostError && !this.#closed && send < SENDS;
-        if (!lost) throw error;
+        // A server's own words may repeat anything that was ever sent to it.
+        if (!lost) throw this.#options.secrets.maskDeep(error);
       }
     }
   }
@@ -184,8 +185,8 @@ export class VaultLane extends EventEmitter<VaultLaneEvents> {
     });
     lane.on("log", (line: ThreadLogLine) => log[line.level](line.fields, line.message));
     lane.on("sensitive", ({ value, source }: { value: string; source: string }) => secrets.add(value, source, { holder: OWN }));
-    lane.on("waiting", (waiting: Waiting) => this.#tellWaiting(waiting));
-    lane.on("leaseLost", (lost: LeaseLost) => this.emit("leaseLost", lost));
+    lane.on("waiting", (waiting: Waiting) => this.#tellWaiting(secrets.maskDeep(waiting)));
+    lane.on("leaseLost", (lost: LeaseLost) => this.emit("leaseLost", secrets.maskDeep(lost)));
     lane.on("leases", ({ taskKey, leases }: { taskKey: string; leases: LeaseRecord[] }) => this.#update(taskKey, leases));
     lane.on("restarted", () => this.#readopt(lane));
     this.#lane = lane;

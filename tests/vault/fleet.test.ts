@@ -90,7 +90,7 @@ describe("one token for a fleet", { skip: skipWithout("vaultdev") }, () => {
 
   it("renews by one host's job, and replaces the token before its end, once for all", async () => {
     await using redis = await startRedis();
-    await using short = await startVaultFixture({ tokenTtl: "6s", tokenMaxTtl: "14s" });
+    await using short = await startVaultFixture({ tokenTtl: "4s", tokenMaxTtl: "9s" });
     const all = hosts(redis.url, 3, { VAULT_ADDR: short.server.address });
     try {
       await Promise.all(all.map((one) => resolve(one)));

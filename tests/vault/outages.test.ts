@@ -50,9 +50,9 @@ describe("Vault in trouble", { skip: skipWithout("vaultdev") }, () => {
   });
 
   it("gives up after EXECUTOR_VAULT_WAIT and says that Vault is sealed", async () => {
-    await using proxy = await startFaultProxy(vault.server.address);
-    await using observed = observedService(vault.environment({ VAULT_ADDR: proxy.address, EXECUTOR_VAULT_WAIT: "300ms" }));
-    proxy.fault = () => SEALED;
+    await using sealed = await startVaultFixture();
+    await using observed = observedService(sealed.environment({ EXECUTOR_VAULT_WAIT: "300ms" }));
+    assert.equal((await sealed.server.call("PUT", "sys/seal")).status, 204);
 
     const [result] = await launchMany(observed, 1);
 
@@ -60,6 +60,21 @@ describe("Vault in trouble", { skip: skipWithout("vaultdev") }, () => {
     const { message, recoverable } = (result as PromiseRejectedResult).reason as { message: string; recoverable: boolean };
     assert.match(message, /variable FIRST from vault:\/\/secret\/app\/one: Vault at http:\S+ is sealed.*; gave up after 300ms/);
     assert.equal(recoverable, true);
+    assert.equal(observed.service.status().state, "sealed");
+  });
+
+  it("lets a launch go that is given up while it waits", async () => {
+    await using proxy = await startFaultProxy(vault.server.address);
+    await using observed = observedService(vault.environment({ VAULT_ADDR: proxy.address }));
+    proxy.fault = () => SEALED;
+    const kill = new AbortController();
+    const launched = observed.service.resolveEnvironment({ taskKey: "task", environment: SECRETS }, kill.signal);
+    launched.catch(() => {});
+    await waitFor(() => observed.waiting.length > 0);
+
+    kill.abort(new Error("the task was killed"));
+
+    await assert.rejects(launched, /the task was killed/);
   });
 
   it("waits for a Vault that is not there, and goes on when it is", async () => {
