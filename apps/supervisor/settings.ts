@@ -2,6 +2,7 @@ import { dirname, join } from "node:path";
 import { parseGoDuration } from "@berth/duration";
 import type { ImageReference } from "@berth/runtime/docker/image-reference";
 import type { DockerTaskOptions } from "@berth/runtime/docker/plan";
+import { registryAuth, registryAuthHeader } from "@berth/runtime/docker/registry-auth";
 import type { ExitStates } from "./task/outcome.ts";
 import { VERSION } from "./version.ts";
 
@@ -56,7 +57,10 @@ export function readSettings(_argv: readonly string[], environment: Readonly<Rec
       awsRole: "",
       awsRoleTtlMs: 0,
     }),
-    registryAuth: async () => undefined,
+    registryAuth: async (image, options, signal) => {
+      const { credentials } = await registryAuth(image, { environment, dockerRepository: options.dockerRepository, signal });
+      return credentials === undefined ? undefined : registryAuthHeader(credentials);
+    },
     describe: () => [],
   };
 }

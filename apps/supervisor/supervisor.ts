@@ -3,6 +3,7 @@ import { SecretRegistry } from "@berth/redact";
 import { DockerEngine } from "@berth/runtime/docker/engine";
 import { dockerEndpoint } from "@berth/runtime/docker/engine-endpoint";
 import { CONTAINER_LABELS } from "@berth/runtime/docker/plan";
+import { VaultLane, vaultSettingsFrom } from "@berth/vault";
 import { createAdminServer } from "./admin/http.ts";
 import { adminRoutes } from "./admin/routes.ts";
 import { connectEngine } from "./docker/engine-events.ts";
@@ -13,9 +14,11 @@ import { WorkerServer } from "./executor/worker-server.ts";
 import { berthGroupId, listen, socketSources } from "./listen.ts";
 import { createLog, type Logger } from "./log.ts";
 import { answerSchedulerMessage } from "./scheduler-messages.ts";
+import { VaultSecrets } from "./secrets/vault-secrets.ts";
 import { ServiceManager } from "./service-manager.ts";
 import type { HostSettings } from "./settings.ts";
 import { TaskFactory } from "./task-factory.ts";
+import { taskKey } from "./task-key.ts";
 import { VERSION } from "./version.ts";
 import { completionTimeWatch } from "./watches/completion-time.ts";
 
@@ -28,10 +31,12 @@ export class Supervisor {
   readonly #log: Logger;
   readonly #systemd: ServiceManager;
   readonly #engine: DockerEngine;
+  readonly #vault: VaultLane;
   readonly #executors: Executors;
   readonly #workers: WorkerServer;
   readonly #admin: ReturnType<typeof createAdminServer>;
   readonly #reaper: Reaper;
+  #host: { cpus: number; memoryBytes: number } | undefined;
   #stopping = false;
 
   constructor(settings: HostSettings, environment: Readonly<Record<string, string | undefined>> = process.env) {
@@ -49,6 +54,15 @@ export class Supervisor {
     const engine = new DockerEngine({ endpoint: dockerEndpoint(environment), watchLabel: instanceLabel, log });
     this.#engine = engine;
 
+    const vault = VaultLane.open({ settings: vaultSettingsFrom(environment), log, secrets });
+    this.#vault = vault;
+    vault.on("leaseLost", ({ taskKey: key, reason }) => {
+      for (const task of this.#executors.tasks()) if (taskKey(task.identity) === key) task.stop("lease-ended", reason);
+    });
+    vault.on("leases", ({ taskKey: key, leases }) => {
+      for (const task of this.#executors.tasks()) if (taskKey(task.identity) === key) task.keepLeases(leases);
+    });
+
     const hooks = new HookRunner([], log);
     const factory = new TaskFactory({
       engine,
@@ -56,14 +70,12 @@ export class Supervisor {
       journal,
       now,
       log,
-      optionsFor: (executorEnvironment) => settings.taskOptions(executorEnvironment),
+      optionsFor: (executorEnvironment) => {
+        const options = settings.taskOptions(executorEnvironment);
+        return this.#host === undefined ? options : { ...options, docker: { ...options.docker, host: this.#host } };
+      },
       registryAuth: settings.registryAuth,
-      secretsFor: () => ({
-        resolve: async (variables) => ({ environment: { ...variables }, leases: [] }),
-        adopt: () => {},
-        release: async () => {},
-        mask: (text) => secrets.mask(text),
-      }),
+      secretsFor: (identity, options) => new VaultSecrets(vault, secrets, identity, options),
       logsFor: () => ({ follow: () => {}, finish: async () => [] }),
       watchesFor: () => [completionTimeWatch(now)],
     });
@@ -76,6 +88,7 @@ export class Supervisor {
       log,
     });
     this.#executors = executors;
+    engine.on("up", () => void this.#learnHost());
     connectEngine(engine, executors, log);
     this.#reaper = new Reaper({
       engine,
@@ -103,7 +116,7 @@ export class Supervisor {
           stages: Object.keys(stages),
         })),
       settings: () => settings.describe(),
-      vault: async () => ({}),
+      vault: () => vault.status(),
       dependencies: () => ({
         dockerd: engine.health.up ? { ready: true, detail: engine.url } : { ready: false, detail: engine.health.reason },
       }),
@@ -111,7 +124,18 @@ export class Supervisor {
       metrics: async () => "",
       logs: async function* () {},
     });
-    this.#admin = createAdminServer(routes, log);
+    this.#admin = createAdminServer(routes, log, (text) => secrets.mask(text));
+  }
+
+  /** What the engine's machine has, for shares and OOM scores. */
+  async #learnHost(): Promise<void> {
+    try {
+      const { cpus, memoryBytes, warnings } = await this.#engine.info();
+      this.#host = { cpus, memoryBytes };
+      for (const warning of warnings) this.#log.warn({ warning }, "dockerd warns");
+    } catch (error) {
+      this.#log.warn({ err: error }, "dockerd could not be asked what its host has");
+    }
   }
 
   /** Serves the sockets. Returns when workers and operators can connect; dockerd may still be away. */
@@ -139,7 +163,7 @@ export class Supervisor {
     this.#admin.close();
     this.#admin.closeAllConnections();
     await this.#workers.close();
-    await this.#engine.close();
+    await Promise.all([this.#engine.close(), this.#vault.close()]);
     process.exit(0);
   }
 }

@@ -34,15 +34,15 @@ export class AdminError extends Error {
 
 const MAX_BODY_BYTES = 16 * 1024 * 1024;
 
-/** HTTP/JSON over the admin socket: a table of routes, errors as `{"error": "…"}`. */
-export function createAdminServer(routes: AdminRoutes, log: TaskLog): Server {
+/** HTTP/JSON over the admin socket: a table of routes, errors as `{"error": "…"}`. Everything that goes out passes through `mask`. */
+export function createAdminServer(routes: AdminRoutes, log: TaskLog, mask: (text: string) => string): Server {
   const table = Object.entries(routes).map(([route, handler]) => compile(route, handler));
   return createServer((request, response) => {
-    void answer(table, request, response).catch((error: unknown) => {
+    void answer(table, request, response, mask).catch((error: unknown) => {
       const status = error instanceof AdminError ? error.status : TaskFailure.is(error) ? 422 : 500;
       if (status === 500) log.error({ err: error, path: request.url }, "an admin request failed");
       if (response.headersSent) return response.destroy();
-      send(response, status, "application/json", JSON.stringify({ error: error instanceof Error ? error.message : String(error) }));
+      send(response, status, "application/json", mask(JSON.stringify({ error: error instanceof Error ? error.message : String(error) })));
     });
   });
 }
@@ -58,7 +58,12 @@ function compile(route: string, handler: AdminHandler): CompiledRoute {
   return { method, parts: path.split("/"), handler };
 }
 
-async function answer(table: readonly CompiledRoute[], request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function answer(
+  table: readonly CompiledRoute[],
+  request: IncomingMessage,
+  response: ServerResponse,
+  mask: (text: string) => string,
+): Promise<void> {
   const url = new URL(request.url ?? "/", "http://admin");
   const matches = table
     .map((route) => ({ route, parameters: match(route.parts, url.pathname) }))
@@ -73,9 +78,9 @@ async function answer(table: readonly CompiledRoute[], request: IncomingMessage,
   response.on("close", () => gone.abort());
   const body = await readJson(request);
   const result = await found.route.handler({ parameters: found.parameters ?? {}, query: url.searchParams, body, signal: gone.signal });
-  if ("json" in result) return send(response, 200, "application/json", `${JSON.stringify(result.json)}\n`);
-  if ("text" in result) return send(response, 200, result.type, result.text);
-  await stream(response, result.lines);
+  if ("json" in result) return send(response, 200, "application/json", `${mask(JSON.stringify(result.json))}\n`);
+  if ("text" in result) return send(response, 200, result.type, mask(result.text));
+  await stream(response, result.lines, mask);
 }
 
 function match(parts: readonly string[], pathname: string): Record<string, string> | undefined {
@@ -114,12 +119,12 @@ async function readJson(request: IncomingMessage): Promise<unknown> {
   }
 }
 
-async function stream(response: ServerResponse, lines: AsyncIterable<string>): Promise<void> {
+async function stream(response: ServerResponse, lines: AsyncIterable<string>, mask: (text: string) => string): Promise<void> {
   response.writeHead(200, { "content-type": "application/x-ndjson" });
   response.flushHeaders();
   for await (const line of lines) {
     if (response.destroyed) return;
-    if (!response.write(`${line}\n`)) await new Promise((resolve) => response.once("drain", resolve).once("close", resolve));
+    if (!response.write(`${mask(line)}\n`)) await new Promise((resolve) => response.once("drain", resolve).once("close", resolve));
   }
   response.end();
 }

@@ -29,10 +29,29 @@ export class VaultSecrets implements SecretPort {
 
   async resolve(environment: Readonly<Record<string, string>>, signal: AbortSignal): Promise<ResolvedSecrets> {
     const resolution = await this.#vault.resolveEnvironment({ taskKey: this.#key, environment, signal });
+    this.#hide(resolution.secrets);
     if (this.#options.awsRole === "") return resolution;
     const { awsRole: role, awsRoleTtlMs: ttlMs } = this.#options;
     const aws = await this.#vault.awsCredentials({ taskKey: this.#key, role, ttlMs, signal });
+    this.#hide(aws.secrets);
     return { environment: { ...resolution.environment, ...aws.environment }, leases: [...resolution.leases, ...aws.leases] };
+  }
+
+  hide(name: string, value: string, source: string): void {
+    this.#hide([{ name, value, source }]);
+  }
+
+  /** Under a holder of our own: Vault's own forgets at `release`, but the task's last words are still to be told after that. */
+  #hide(secrets: ReadonlyArray<{ name: string; value: string; source: string }>): void {
+    for (const { name, value, source } of secrets) this.#registry.add(value, source, { holder: this.#holder, name });
+  }
+
+  forget(): void {
+    this.#registry.release(this.#holder);
+  }
+
+  get #holder(): string {
+    return `words of ${this.#key}`;
   }
 
   adopt(leases: unknown[]): void {

@@ -23,8 +23,12 @@ export interface SecretPort {
   resolve(environment: Readonly<Record<string, string>>, signal: AbortSignal): Promise<ResolvedSecrets>;
   /** Takes over the leases of a task that an earlier supervisor started. */
   adopt(leases: unknown[]): void;
-  /** Revokes leases and forgets the task's secret values. Bounded. */
+  /** Revokes leases. Bounded. */
   release(): Promise<void>;
+  /** Has a value that the TaskInfo itself holds hidden in everything that leaves the daemon. */
+  hide(name: string, value: string, source: string): void;
+  /** Nothing more will be said of the task: its values need not be hidden any longer. */
+  forget(): void;
   /** Hides secret values of this host in a text that leaves the daemon. */
   mask(text: string): string;
 }

@@ -9,6 +9,7 @@ import { type ExitStates, type Outcome, outcomeOfExit, outcomeOfStop, outcomeOfV
 import type { LogPort, SecretPort, TaskEvent, TaskLog, Verdicts, Watch, WorkerPort } from "./ports.ts";
 import type { PlannedTask, TaskRuntime } from "./runtime.ts";
 import { type Checkpoint, FRESH_CHECKPOINT, type Phase, type Situation, type Stop, type StopCause } from "./situation.ts";
+import { secretValues, withoutSecrets } from "./task-secrets.ts";
 
 export interface TaskParts {
   identity: TaskIdentity;
@@ -112,6 +113,7 @@ export class Task {
       this.#task = parts.task;
       this.#healthy = this.#checkpoint.healthy ?? !parts.watches.some((watch) => watch.decidesHealth(parts.task as TaskInfo));
       if (this.#checkpoint.leases !== undefined) parts.secrets.adopt(this.#checkpoint.leases);
+      for (const { name, value } of secretValues(parts.task)) parts.secrets.hide(name, value, `the TaskInfo's secret ${name}`);
     }
     if (parts.record.wanted !== undefined) this.want(parts.record.wanted);
   }
@@ -139,7 +141,7 @@ export class Task {
       image: this.#plan?.image ?? this.#task?.container?.docker?.image,
       environment: this.#plan?.environment,
       environmentOrigins: this.#plan?.origins,
-      task: this.#task,
+      task: this.#task === undefined ? undefined : withoutSecrets(this.#task),
       events: this.events,
     };
   }
@@ -211,6 +213,11 @@ export class Task {
   /** New log positions to be held; nothing waits for them. */
   keepLogPosition(position: unknown): void {
     if (!this.#finished) this.#keep({ logs: position });
+  }
+
+  /** The task's leases have new ends. */
+  keepLeases(leases: unknown[]): void {
+    if (!this.#finished) this.#keep({ leases });
   }
 
   #defaultGrace(): number {
@@ -390,6 +397,7 @@ export class Task {
         return;
       case "finish":
         this.#finished = true;
+        this.#parts.secrets.forget();
         this.#parts.onFinished();
         return;
     }
