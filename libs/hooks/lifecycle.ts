@@ -48,6 +48,8 @@ export interface HookTask {
   /** The executor's own environment. */
   executorEnvironment: Readonly<Record<string, string>>;
   agentHostname: string;
+  /** Not known to a supervisor that has only a container's labels. */
+  frameworkName?: string;
   sandbox: string;
   /** The container's id (Docker) or the child's pid as text; from beforeStart (Docker) or afterStart on. */
   id?: string;
