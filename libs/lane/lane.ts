@@ -86,6 +86,7 @@ export class Lane<Methods extends object> extends EventEmitter {
   ): Promise<Methods[Name] extends (...all: never[]) => infer Result ? Awaited<Result> : never> {
     signal?.throwIfAborted();
     await this.#ready;
+    signal?.throwIfAborted();
     if (this.#closing || this.#port === undefined) throw new LaneLostError(`the ${this.name} lane is closed`);
     const port = this.#port;
     const id = this.#nextId++;
