@@ -1,4 +1,4 @@
-import { type DockerError, isConflict, isDockerError, isNotFound } from "./engine-errors.ts";
+import { DockerError, isConflict, isDockerError, isNotFound } from "./engine-errors.ts";
 import { EventStream } from "./engine-events.ts";
 import { Execs } from "./engine-exec.ts";
 import { runFailure } from "./engine-failures.ts";
@@ -101,10 +101,17 @@ export class EngineConnection implements EngineMethods {
     return await this.#puller.pull(request, tell, signal);
   }
 
-  async create(
+  async create(request: { name: string; body: CreateBody; platform?: string }, signal?: AbortSignal): Promise<CreateResult> {
+    // A holder that is gone when it is looked at has left the name free: once more.
+    return (
+      (await this.#createOnce(request, signal)) ?? (await this.#createOnce(request, signal)) ?? Promise.reject(nameStaysTaken(request.name))
+    );
+  }
+
+  async #createOnce(
     { name, body, platform }: { name: string; body: CreateBody; platform?: string },
     signal?: AbortSignal,
-  ): Promise<CreateResult> {
+  ): Promise<CreateResult | undefined> {
     const image = text(body.Image);
     const request: DockerRequest = {
       operation: "create",
@@ -123,9 +130,7 @@ export class EngineConnection implements EngineMethods {
       return { id: text(Id), warnings: items(Warnings).map(text) };
     }
     const holder = await this.inspect({ id: name }, signal);
-    if (holder !== undefined) return { conflict: { id: holder.id, labels: holder.labels, status: holder.status } };
-    // The holder was removed between the two calls: the name is free again.
-    return await this.create({ name, body, ...(platform === undefined ? {} : { platform }) }, signal);
+    return holder && { conflict: { id: holder.id, labels: holder.labels, status: holder.status } };
   }
 
   async connectNetwork({ id, network, endpointConfig }: ConnectNetworkRequest, signal?: AbortSignal): Promise<void> {
@@ -243,6 +248,15 @@ export class EngineConnection implements EngineMethods {
       return { statusCode: error.statusCode, headers: {}, body: undefined };
     }
   }
+}
+
+function nameStaysTaken(name: string): DockerError {
+  return new DockerError(`docker create of ${name}: dockerd says that the name is taken, but knows no such container; look at its log`, {
+    code: "BERTH_DOCKER_HTTP",
+    operation: "create",
+    statusCode: 409,
+    recoverable: true,
+  });
 }
 
 /** Create answers 404 for the image alone; start for the container, and for a network or device that is missing. */

@@ -72,8 +72,10 @@ export class DockerEngine extends EventEmitter<EngineEvents> {
     });
     this.#lane.on("resync", (detail: { reason: string }) => this.emit("resync", detail));
     this.#lane.on("up", (detail: { since: number }) => {
+      const known = this.#health.up;
       this.#health = { up: true, since: detail.since };
-      this.emit("up", detail);
+      // A new thread finds dockerd up again, which for everybody else it has been all the time.
+      if (!known) this.emit("up", detail);
     });
     this.#lane.on("down", (detail: { reason: string; since: number }) => {
       this.#health = { up: false, ...detail };
