@@ -9,15 +9,16 @@
 import { execFileSync } from "node:child_process";
 import http from "node:http";
 import { createRequire } from "node:module";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { inspect } from "node:util";
 import { DockerEngine } from "@berth/runtime/docker/engine";
 import { dockerEndpoint } from "@berth/runtime/docker/engine-endpoint";
+import { DockerHttp } from "@berth/runtime/docker/engine-http";
 import { BUSYBOX_IMAGE, sharedDockerd, startSocketProxy, tempDir } from "@berth/test-harness";
 import Docker from "dockerode";
 import { build } from "esbuild";
 import { Pool } from "undici";
-import { DockerHttp } from "../libs/runtime/docker/engine-http.ts";
 
 const POOL = 8;
 const REFERENCE = "dockerode";
@@ -185,7 +186,7 @@ async function threadWeights(): Promise<Record<string, number>> {
   await using folder = await tempDir("weights");
   const bundle = join(folder.path, "engine.cjs");
   await build({
-    entryPoints: [new URL("../libs/runtime/docker/engine.thread.ts", import.meta.url).pathname],
+    entryPoints: [join(dirname(fileURLToPath(import.meta.resolve("@berth/runtime/docker/engine"))), "engine.thread.ts")],
     outfile: bundle,
     bundle: true,
     platform: "node",
