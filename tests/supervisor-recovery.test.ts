@@ -7,8 +7,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { after, afterEach, before, describe, test } from "node:test";
-import { LocalSupervisor } from "../apps/cli/local-supervisor.ts";
-import { BUSYBOX_IMAGE, type Dockerd, ScriptedWorker, startDockerd, type TempDir, tempDir, waitFor } from "./harness/index.ts";
+import { LocalSupervisor } from "@berth/cli/local-supervisor";
+import { BUSYBOX_IMAGE, type Dockerd, ScriptedWorker, startDockerd, type TempDir, tempDir, waitFor } from "@berth/test-harness";
 
 interface ContainerInspect {
   Id: string;

@@ -3,6 +3,7 @@ import type { TaskIdentity } from "@berth/runtime";
 import type { DockerEngine, ListedContainer } from "@berth/runtime/docker/engine";
 import type { Executors } from "../executor/executors.ts";
 import { lifeOf } from "../executor/process-life.ts";
+import { killMarkedProcesses } from "../process/marked-processes.ts";
 import type { TaskLog } from "../task/ports.ts";
 import { identityOf, orphanFromLabels } from "./labels.ts";
 
@@ -53,6 +54,7 @@ export class Reaper {
   async #sweepForever(): Promise<void> {
     while (!this.#stop.signal.aborted) {
       try {
+        this.#reapProcesses();
         await this.sweep();
       } catch (error) {
         this.#parts.log.debug({ err: error }, "the search for orphaned containers did not work");
@@ -60,6 +62,12 @@ export class Reaper {
       const early = this.#parts.now() - this.#readySince < this.#parts.adoptionWindowMs + EARLY_SWEEP_INTERVAL_MS;
       await pause(early ? EARLY_SWEEP_INTERVAL_MS : SWEEP_INTERVAL_MS, this.#stop.signal).catch(() => {});
     }
+  }
+
+  /** Processes of command tasks whose worker died while no supervisor was there to see it. */
+  #reapProcesses(): void {
+    const killed = killMarkedProcesses((mark) => lifeOf(mark.worker) === "gone");
+    if (killed > 0) this.#parts.log.warn({ killed }, "processes of command tasks were left by workers that are gone; they are killed");
   }
 
   /** One search over all containers that carry our labels. */

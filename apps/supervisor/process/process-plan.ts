@@ -1,6 +1,8 @@
 import { TaskFailure } from "@berth/mesos";
 import type { CommandInfo, TaskInfo, Variable } from "@berth/mesos/task-info";
 import type { TaskIdentity } from "@berth/runtime";
+import type { ProcessIdentity } from "../executor/process-life.ts";
+import { TASK_MARK, taskMark } from "./task-mark.ts";
 
 /** A command task before it is started: what the worker will be asked to spawn. */
 export interface ProcessPlan {
@@ -14,9 +16,6 @@ export interface ProcessPlan {
   rlimits: Array<{ type: string; soft: number | null; hard: number | null }>;
 }
 
-/** Marks every process of a task, so that one whose parents are gone is still known as its own. */
-export const TASK_MARK = "BERTH_TASK";
-
 /** The agent gives executors a PATH only if the operator configured one; a shell without any cannot find `ls`. */
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -25,6 +24,14 @@ const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
  * agent. The executors that Berth replaces hand all of it to the task. A task that wants one names it in its own command.
  */
 const WITHHELD = /^(?:(?:EXECUTOR|VAULT|ALLEGRO|BERTH|CONSUL|VAAS)_|MESOS_EXECUTOR_AUTHENTICATION_TOKEN$|MESOS_DOMAIN_SOCKET$)/;
+
+/** What the plan needs to know of the worker that will start the process. */
+export interface WorkerPlace {
+  sandbox: string;
+  /** The worker's own PATH. */
+  path: string | undefined;
+  process: ProcessIdentity;
+}
 
 /** Whether a TaskInfo asks for a process rather than a container. */
 export function isCommandTask(task: TaskInfo): boolean {
@@ -45,7 +52,7 @@ export function commandOf(task: TaskInfo): CommandInfo | undefined {
 }
 
 /** Maps a TaskInfo to a process. Pure; throws a TaskFailure that names the field. */
-export function planProcess(task: TaskInfo, identity: TaskIdentity, worker: { sandbox: string; path: string | undefined }): ProcessPlan {
+export function planProcess(task: TaskInfo, identity: TaskIdentity, worker: WorkerPlace): ProcessPlan {
   const command = commandOf(task);
   if (command === undefined) throw invalid("it has neither a Docker container nor a command of its own");
   if (command.value === undefined || command.value === "") throw invalid("command.value is missing");
@@ -58,12 +65,7 @@ export function planProcess(task: TaskInfo, identity: TaskIdentity, worker: { sa
   };
 }
 
-function planEnvironment(
-  task: TaskInfo,
-  command: CommandInfo,
-  identity: TaskIdentity,
-  worker: { sandbox: string; path: string | undefined },
-) {
+function planEnvironment(task: TaskInfo, command: CommandInfo, identity: TaskIdentity, worker: WorkerPlace) {
   const environment: Record<string, string> = {};
   const origins: Record<string, string> = {};
   const withheld: string[] = [];
@@ -78,21 +80,16 @@ function planEnvironment(
   set("MESOS_FRAMEWORK_ID", identity.frameworkId, "Berth");
   for (const variable of task.executor?.command?.environment?.variables ?? []) {
     if (WITHHELD.test(variable.name)) withheld.push(variable.name);
-    else set(variable.name, valueOf(variable), "executor environment");
+    else set(variable.name, textOf(variable), "executor environment");
   }
   if (task.command !== undefined) {
-    for (const variable of command.environment?.variables ?? []) set(variable.name, valueOf(variable), "TaskInfo command");
+    for (const variable of command.environment?.variables ?? []) set(variable.name, textOf(variable), "TaskInfo command");
   }
-  set(TASK_MARK, taskMark(identity), "Berth");
+  set(TASK_MARK, taskMark(identity, worker.process), "Berth");
   return { environment, origins, withheld };
 }
 
-/** The value of {@link TASK_MARK}: unique per run of a task, safe in any environment. */
-export function taskMark(identity: TaskIdentity): string {
-  return JSON.stringify([identity.frameworkId, identity.executorId, identity.containerId, identity.taskId]);
-}
-
-function valueOf(variable: Variable): string {
+function textOf(variable: Variable): string {
   if (variable.type !== "SECRET") return variable.value ?? "";
   const { secret } = variable;
   if (secret?.type === "VALUE" && secret.value !== undefined) return Buffer.from(secret.value.data, "base64").toString("utf8");

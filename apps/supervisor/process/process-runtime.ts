@@ -4,16 +4,16 @@ import type { Child, ChildExit, TaskRecord, WorkerMessage } from "@berth/protoco
 import type { Observed, TaskIdentity } from "@berth/runtime";
 import type { WorkerPort } from "../task/ports.ts";
 import type { PlannedTask, TaskRuntime } from "../task/runtime.ts";
-import { type ProcessPlan, planProcess } from "./process-plan.ts";
+import { findMarkedProcesses, killMarkedProcesses } from "./marked-processes.ts";
+import { type ProcessPlan, planProcess, type WorkerPlace } from "./process-plan.ts";
+import type { TaskMark } from "./task-mark.ts";
 import { lookUpUser } from "./users.ts";
 
 export interface ProcessRuntimeParts {
   identity: TaskIdentity;
   record: TaskRecord;
   worker: WorkerPort;
-  sandbox: string;
-  /** The worker's own PATH. */
-  path: string | undefined;
+  place: WorkerPlace;
   gracePeriodMs: number;
   /** Processes that SIGTERM spares, by name; SIGKILL spares none. */
   sparedFromSigterm: readonly string[];
@@ -76,8 +76,8 @@ export class ProcessRuntime implements TaskRuntime {
   }
 
   plan(task: TaskInfo): PlannedTask {
-    const { identity, sandbox, path, gracePeriodMs } = this.#parts;
-    const plan = planProcess(task, identity, { sandbox, path });
+    const { identity, place, gracePeriodMs } = this.#parts;
+    const plan = planProcess(task, identity, place);
     this.#plan = plan;
     return { environment: { ...plan.environment }, origins: plan.origins, gracePeriodMs, warnings: [] };
   }
@@ -108,7 +108,7 @@ export class ProcessRuntime implements TaskRuntime {
         taskId: this.#parts.identity.taskId,
         argv: plan.argv,
         environment: { ...this.#environment },
-        directory: this.#parts.sandbox,
+        directory: this.#parts.place.sandbox,
         output: this.#parts.output,
         ...(user === undefined ? {} : { user }),
         ...(plan.rlimits.length === 0 ? {} : { rlimits: plan.rlimits }),
@@ -120,6 +120,7 @@ export class ProcessRuntime implements TaskRuntime {
   }
 
   async inspect(): Promise<Observed> {
+    if (this.#parts.worker.presence === "dead") this.#inspectWithoutWorker();
     if (this.#exit !== undefined) {
       const { exitCode, signal, at, oomKilled } = this.#exit;
       const exit = { exitCode: exitCode ?? 128 + (signal ?? 0), oomKilled: oomKilled === true, finishedAt: at };
@@ -139,11 +140,28 @@ export class ProcessRuntime implements TaskRuntime {
 
   async signal(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
     const { identity, worker, sparedFromSigterm } = this.#parts;
+    if (worker.presence === "dead") {
+      // The kernel has killed the root with its worker; what is left in the background has nobody to be graceful to.
+      killMarkedProcesses((mark) => this.#isOurs(mark));
+      return;
+    }
     const except = signal === "SIGTERM" && sparedFromSigterm.length > 0 ? { except: [...sparedFromSigterm] } : {};
     worker.send({ type: "signal", taskId: identity.taskId, signal: signal === "SIGTERM" ? 15 : 9, ...except });
   }
 
-  async remove(): Promise<void> {}
+  async remove(): Promise<void> {
+    if (this.#parts.worker.presence === "dead") killMarkedProcesses((mark) => this.#isOurs(mark));
+  }
+
+  #inspectWithoutWorker(): void {
+    if (this.#exit === undefined && !findMarkedProcesses().some(({ mark }) => this.#isOurs(mark)))
+      this.#exit = { signal: 9, at: Date.now() };
+  }
+
+  #isOurs(mark: TaskMark): boolean {
+    const { frameworkId, executorId, containerId, taskId } = this.#parts.identity;
+    return mark.taskId === taskId && mark.containerId === containerId && mark.executorId === executorId && mark.frameworkId === frameworkId;
+  }
 
   title(): string {
     return `berth-worker ${this.#parts.identity.taskId}`;
