@@ -88,6 +88,21 @@ describe("the engine with a real dockerd", { timeout: 120_000 }, () => {
     assert.ok((summary.ports[0]?.hostPort ?? 0) > 0);
   });
 
+  test("a container that runs out of memory is told from one that was killed", async () => {
+    await using kit = await openTestEngine(dockerd.host);
+    await kit.engine.watch({});
+    const id = await kit.container(["tail", "/dev/zero"], { HostConfig: { Memory: 16 * 1024 * 1024, MemorySwap: 16 * 1024 * 1024 } });
+
+    await kit.engine.start({ id });
+    await waitFor(() => kit.containerEvents(id).some(({ action }) => action === "die"));
+
+    const state = (await kit.engine.inspect({ id }))?.state;
+    assert.ok(state?.state === "exited");
+    assert.equal(state.exit.oomKilled, true);
+    assert.equal(state.exit.exitCode, 137);
+    assert.ok(kit.containerEvents(id).some(({ action }) => action === "oom"));
+  });
+
   test("containers are listed by all of the labels asked for", async () => {
     await using kit = await openTestEngine(dockerd.host);
     const one = await kit.container(FOREVER, { Labels: { [kit.label]: "a", role: "x" } });

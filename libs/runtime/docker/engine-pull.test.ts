@@ -67,6 +67,11 @@ describe("pulling from a registry with a password", { timeout: 120_000 }, () => 
     assert.equal(await kit.engine.imagePresent({ reference: digest ?? "" }), undefined);
     assert.deepEqual(await kit.engine.pull({ reference: digest ?? "", auth: registry.login() }), { imageId });
     assert.equal(await kit.engine.imagePresent({ reference: digest ?? "" }), imageId);
+    // With both, the digest counts.
+    const both = `${registry.address}/team/app:other@${digest?.split("@")[1]}`;
+    assert.equal(await kit.engine.imagePresent({ reference: both }), imageId);
+    await forget(digest ?? "");
+    assert.deepEqual(await kit.engine.pull({ reference: both, auth: registry.login() }), { imageId });
     await forget(digest ?? "");
   });
 
