@@ -67,8 +67,22 @@ export class FleetConnection {
   }
 
   async #ready(): Promise<void> {
-    if (this.redis.status === "ready") return;
-    await new Promise<void>((resolve) => this.redis.once("ready", resolve));
+    const { redis } = this;
+    if (redis.status === "ready") return;
+    // Between two attempts it is known to be away; the next "ready" ends that.
+    if (redis.status === "reconnecting" || redis.status === "end") throw new Error(this.#problem ?? "Redis is not connected");
+    await new Promise<void>((resolve, reject) => {
+      const settle = (error?: Error): void => {
+        redis.off("ready", onReady);
+        redis.off("close", onClose);
+        if (error === undefined) resolve();
+        else reject(error);
+      };
+      const onReady = (): void => settle();
+      const onClose = (): void => settle(new Error(this.#problem ?? "Redis closed the connection"));
+      redis.once("ready", onReady);
+      redis.once("close", onClose);
+    });
   }
 
   #fail(error: Error): string {

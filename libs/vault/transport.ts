@@ -23,8 +23,8 @@ export interface TransportAnswer {
   request: { path: string };
 }
 
-/** A secret of this size fills no environment variable; whoever sends more is not Vault. */
-const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
+/** Vault keeps no entry over 1 MiB. The bound also matters because a thread that runs out of memory inside JSON.parse takes the process along. */
+const MAX_ANSWER_BYTES = 2 * 1024 * 1024;
 /** A standby sends its client on to the active node once. */
 const MAX_REDIRECTS = 2;
 const MAX_WORDS = 200;
