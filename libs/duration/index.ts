@@ -42,7 +42,10 @@ export function formatDuration(milliseconds: number): string {
   let rest = Math.abs(milliseconds);
   if (rest < 1000) return rest === 0 ? "0s" : `${sign}${Number(rest.toFixed(3))}ms`;
   let text = sign;
-  for (const [unit, size] of [["h", 3_600_000], ["m", 60_000]] as const) {
+  for (const [unit, size] of [
+    ["h", 3_600_000],
+    ["m", 60_000],
+  ] as const) {
     if (rest >= size) {
       text += `${Math.floor(rest / size)}${unit}`;
       rest %= size;

@@ -146,9 +146,13 @@ export const CheckInfo = z
   .superRefine(requireMember);
 export type CheckInfo = z.infer<typeof CheckInfo>;
 
-function requireMember(check: { type: "COMMAND" | "HTTP" | "TCP"; command?: unknown; http?: unknown; tcp?: unknown }, context: z.RefinementCtx): void {
+function requireMember(
+  check: { type: "COMMAND" | "HTTP" | "TCP"; command?: unknown; http?: unknown; tcp?: unknown },
+  context: z.RefinementCtx,
+): void {
   const member = check.type.toLowerCase() as "command" | "http" | "tcp";
-  if (check[member] === undefined) context.addIssue({ code: "custom", message: `a check of type ${check.type} needs its '${member}' field` });
+  if (check[member] === undefined)
+    context.addIssue({ code: "custom", message: `a check of type ${check.type} needs its '${member}' field` });
 }
 
 const DiscoveryPort = z.object({
