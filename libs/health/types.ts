@@ -56,6 +56,6 @@ export interface HealthParts {
   random?: () => number;
   /** Where the process file system of the tasks' pid namespace is mounted. Default "/proc". */
   procPath?: string;
-  /** Checks of all tasks that may run at one time; further ones wait their turn, which is no failure. Default 64. */
+  /** Checks of all tasks that may run at one time; further ones wait their turn, which is no failure. Default 256. */
   maxConcurrent?: number;
 }

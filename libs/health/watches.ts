@@ -7,7 +7,8 @@ import { Probe } from "./probe.ts";
 import { type Clock, type Rhythm, repeat } from "./schedule.ts";
 import type { CheckedTask, HealthParts, HealthVerdicts, HealthWatch } from "./types.ts";
 
-const DEFAULT_CONCURRENCY = 64;
+/** High, because a check of a hung task keeps its place for as long as its timeout. */
+const DEFAULT_CONCURRENCY = 256;
 
 /**
  * The watches for `TaskInfo.health_check` (decides whether the task is healthy, and its end) and `TaskInfo.check` (only reported),
@@ -21,7 +22,9 @@ export function createHealthWatches(parts: HealthParts): { health: HealthWatch; 
   /** One check; never rejects. A task that ended meanwhile, or a failure of our own, is `unknown`. */
   async function perform(check: HealthCheck | CheckInfo, task: CheckedTask, signal: AbortSignal): Promise<Outcome> {
     try {
-      return await gate.run(() => probe.run(check, task.observed, signal), signal);
+      const run = () => probe.run(check, task.observed, signal);
+      // Without a time limit it could keep its place for ever.
+      return check.timeout_seconds === 0 ? await run() : await gate.run(run, signal);
     } catch (error) {
       return { kind: "unknown", why: error instanceof Error ? error.message : String(error) };
     }
