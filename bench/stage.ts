@@ -1,9 +1,10 @@
+import { join } from "node:path";
 import { LocalSupervisor } from "@berth/cli/local-supervisor";
-import { program } from "@berth/cli/programs";
 import { LocalAgent, type LocalExecutor, type ObservedStatus, type TaskInfoInput } from "@berth/mesos/local-agent";
 import { BUSYBOX_IMAGE, type Dockerd, startDockerd, type TempDir, tempDir, waitFor } from "@berth/test-harness";
+import { build } from "../scripts/build/build.ts";
 
-/** What a benchmark runs on: a private dockerd, a supervisor, a local agent. */
+/** What a benchmark runs on: a build of Berth as it would be installed, a private dockerd, a supervisor, a local agent. */
 export class BenchStage implements AsyncDisposable {
   readonly docker: Dockerd;
   readonly supervisor: LocalSupervisor;
@@ -20,9 +21,11 @@ export class BenchStage implements AsyncDisposable {
 
   static async start(): Promise<BenchStage> {
     const folder = await tempDir("bench");
+    const installed = await build(join(folder.path, "installed"));
     const docker = await startDockerd();
     const supervisor = await LocalSupervisor.start({
       directory: folder.path,
+      executable: join(installed.folder, "bin/berthd"),
       environment: { DOCKER_HOST: docker.host },
       logFile: `${folder.path}/berthd.log`,
     });
@@ -34,7 +37,7 @@ export class BenchStage implements AsyncDisposable {
   async executor(): Promise<LocalExecutor> {
     const executor = this.agent.startExecutor({
       executorId: `bench-${++this.#executors}`,
-      command: `exec ${program("berth-worker")}`,
+      command: `exec ${this.#folder.path}/installed/bin/berth-worker`,
       environment: { PATH: process.env.PATH ?? "", BERTH_SOCKET: this.supervisor.socket },
     });
     await waitFor(() => executor.subscriptions > 0, { deadline: 30_000, interval: 5 });

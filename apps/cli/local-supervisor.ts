@@ -13,6 +13,8 @@ export interface LocalSupervisorOptions {
   environment?: Readonly<Record<string, string>>;
   /** File that takes berthd's log; absent: this process's stderr. */
   logFile?: string;
+  /** The berthd to start; default: the one beside this program. */
+  executable?: string;
   /** How long it may take to answer, milliseconds. */
   startTimeoutMs?: number;
 }
@@ -36,7 +38,7 @@ export class LocalSupervisor {
     mkdirSync(options.directory, { recursive: true });
     const socket = join(options.directory, "berthd.sock");
     const log = options.logFile === undefined ? "inherit" : openSync(options.logFile, "a");
-    const child = spawn(program("berthd"), [], {
+    const child = spawn(options.executable ?? program("berthd"), [], {
       stdio: ["ignore", log, log],
       env: { ...process.env, ...options.environment, BERTH_SOCKET: socket },
     });
