@@ -58,6 +58,8 @@ export class FleetConnection {
       return result;
     } catch (error) {
       this.#restUntil = Date.now() + REST_MS;
+      // A peer that vanished without a word leaves a connection that looks fine: the next attempt gets a new one.
+      if (this.redis.status === "ready") this.redis.disconnect(true);
       throw new FleetAwayError(this.#fail(error as Error), { cause: error });
     }
   }
@@ -107,6 +109,7 @@ export interface RedisAddress {
 export interface SharedRedisOptions extends RedisAddress {
   connectionName: string;
   connectTimeout: number;
+  keepAlive: number;
   retryStrategy: (times: number) => number;
 }
 
@@ -116,6 +119,7 @@ export function redisOptions(settings: FleetSettings): SharedRedisOptions {
     ...addressOptions(settings.redisUrl),
     connectionName: `berth ${settings.host}`.replace(/[^\x21-\x7e]/g, "_"),
     connectTimeout: 5_000,
+    keepAlive: 10_000,
     retryStrategy: (times) => Math.min(100 * 2 ** Math.min(times, 10), 10_000) * (0.5 + Math.random() / 2),
   };
 }

@@ -160,6 +160,28 @@ describe("one token for a fleet", { skip: skipWithout("vaultdev") }, () => {
     }
   });
 
+  it("is not held up by a Redis that stands still, and joins when it moves again", async () => {
+    await using redis = await startRedis();
+    const fleet = newFleet();
+    const [one, two] = [host(redis.url, fleet, "one"), host(redis.url, fleet, "two")];
+    try {
+      await resolve(one);
+      await vault.forget();
+      redis.process.kill("SIGSTOP");
+
+      await Promise.all([resolve(one, "while it stands"), resolve(two, "while it stands")]);
+      assert.equal(await vault.logins(), 1);
+      assert.equal(two.service.status().fleet.state, "away");
+
+      redis.process.kill("SIGCONT");
+      await waitFor(() => accessorOf(one) === accessorOf(two), { deadline: 40_000 });
+      assert.equal(await vault.logins(), 1);
+    } finally {
+      redis.process.kill("SIGCONT");
+      await closeAll([one, two]);
+    }
+  });
+
   it("goes on alone with another key, without touching what the others share", async () => {
     await using redis = await startRedis();
     const fleet = newFleet();

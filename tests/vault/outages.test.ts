@@ -211,6 +211,24 @@ describe("Vault in trouble", { skip: skipWithout("vaultdev") }, () => {
     assert.ok((await launchMany(observed, 1)).every(({ status }) => status === "fulfilled"));
   });
 
+  it("follows a standby to the active node, but not for ever", async () => {
+    await using proxy = await startFaultProxy(vault.server.address);
+    await using observed = observedService(vault.environment({ VAULT_ADDR: proxy.address, EXECUTOR_VAULT_WAIT: "500ms" }));
+    const to = (address: string, path: string): Fault => ({
+      kind: "status",
+      status: 307,
+      body: "",
+      headers: { location: `${address}${path}` },
+    });
+    proxy.fault = (path) => to(vault.server.address, path);
+    const [followed] = await launchMany(observed, 1);
+    assert.equal(followed?.status, "fulfilled");
+
+    proxy.fault = (path) => to(proxy.address, path);
+    const lost = observed.service.resolveEnvironment({ taskKey: "task", environment: { KEY: "vault://kv1/app/db" } }, forever());
+    await assert.rejects(lost, /answered (status )?307.*; gave up after 500ms/);
+  });
+
   it("says what is wrong with a certificate, and accepts it with VAULT_CACERT and VAULT_TLS_SERVER_NAME", async () => {
     await using folder = await tempDir("tls");
     const [key, certificate] = [join(folder.path, "key.pem"), join(folder.path, "cert.pem")];
