@@ -1,6 +1,8 @@
 export { type BuiltInName, BUILT_IN_NAMES, HookList, HooksConfig } from "./config.ts";
 export { builtInHooks, type HookDependencies } from "./built-in.ts";
 export * from "./lifecycle.ts";
-export { judgePlan, Policy, type PolicyFiles, type Refusal } from "./policy/policy.ts";
+export type { PolicyFiles } from "./policy/binds.ts";
+export { enforcePolicy, judgePlan } from "./policy/judge.ts";
+export { Policy, type Refusal } from "./policy/policy.ts";
 export { HookRunner, type StageRequest, type StageResult } from "./runner.ts";
 export { type LoadedHooks, loadUserHooks } from "./user/load.ts";

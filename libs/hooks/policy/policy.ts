@@ -1,5 +1,3 @@
-import type { ImageReference } from "@berth/runtime/docker/image-reference";
-import type { CreateBody } from "@berth/runtime/docker/plan";
 import { z } from "zod";
 
 const names = z.array(z.string().min(1));
@@ -17,28 +15,28 @@ const Volume = z.strictObject({
 export const Policy = z.strictObject({
   /** Default `warn`. */
   privileged: z.enum(["allow", "warn", "refuse"]).default("warn"),
-  /** Whether containers may use the host's network namespace. */
+  /** Whether containers may use the host's network namespace, or another container's. */
   hostNetwork: z.enum(["allow", "refuse"]).default("allow"),
-  /** Whether containers may share the host's pid, ipc, uts, cgroup or user namespace. */
+  /** Whether containers may share pid, ipc, uts, cgroup or user namespace with the host or with another container. */
   hostNamespaces: z.enum(["allow", "refuse"]).default("allow"),
-  /** Networks that may be named; host is ruled by `hostNetwork`. */
+  /** Networks that may be named; `host` and `container:` are ruled by `hostNetwork`. */
   networks: names.optional(),
   /** Capabilities that may be added, with or without CAP_. */
   capabilities: names.optional(),
-  /** Host devices (`/dev/fuse`; a trailing `*` stands for anything) that may be passed. */
+  /** Host devices that may be passed (`/dev/fuse`; a trailing `*` stands for anything). */
   devices: names.optional(),
   /** Security options that may be given (`no-new-privileges`, `label=*`). */
   securityOptions: names.optional(),
-  /** Where binds may come from; symbolic links are followed first. */
+  /** Where binds may come from; symbolic links are followed first. Volumes that Docker manages are not binds. */
   volumes: z.array(Volume).optional(),
-  /** `registry/repository[:tag|@digest]`; a trailing `*` stands for anything. */
+  /** `registry/repository[:tag|@digest]`, as in `docker.io/library/nginx`; a trailing `*` stands for anything. */
   images: names.optional(),
   /** Images must be named by digest. */
   imageDigest: z.boolean().default(false),
   /** Limits that a container must have. */
   requiredLimits: z.array(z.enum(["memory", "cpu", "pids"])).default([]),
-  /** Users that a container may run as by name or id; the image's own user is `""`. */
-  users: names.optional(),
+  /** Users that a container may run as, as the task writes them; the image's own user is `""`. */
+  users: z.array(z.string()).optional(),
 });
 /** The compiled `policy:` section. */
 export type Policy = z.infer<typeof Policy>;
@@ -50,16 +48,4 @@ export interface Refusal {
   why: string;
   /** True where the rule only warns. */
   warning?: boolean;
-}
-
-export interface PolicyFiles {
-  /** Follows symbolic links; of a path that does not exist, those of its existing part. Default: the host's. */
-  realPath?: (path: string) => string;
-  /** The task's sandbox, which is always allowed. */
-  sandbox?: string;
-}
-
-/** Judges the final create request. No refusals: the task may run. Entries with `warning` do not stop it. */
-export function judgePlan(_create: CreateBody, _image: ImageReference, _policy: Policy, _files: PolicyFiles = {}): Refusal[] {
-  return [];
 }
