@@ -1,3 +1,4 @@
+import { hostname } from "node:os";
 import { HookRunner } from "@berth/hooks";
 import { SecretRegistry } from "@berth/redact";
 import { DockerEngine } from "@berth/runtime/docker/engine";
@@ -5,18 +6,22 @@ import { dockerEndpoint } from "@berth/runtime/docker/engine-endpoint";
 import { CONTAINER_LABELS } from "@berth/runtime/docker/plan";
 import { VaultLane, vaultSettingsFrom } from "@berth/vault";
 import { createAdminServer } from "./admin/http.ts";
+import { Counter, LoopLag } from "./admin/metrics.ts";
+import { planView } from "./admin/plan-view.ts";
 import { adminRoutes } from "./admin/routes.ts";
 import { connectEngine } from "./docker/engine-events.ts";
 import { Reaper } from "./docker/reaper.ts";
 import { EventJournal } from "./event-journal.ts";
 import { Executors } from "./executor/executors.ts";
 import { WorkerServer } from "./executor/worker-server.ts";
+import { hostMetrics } from "./host-metrics.ts";
 import { berthGroupId, listen, socketSources } from "./listen.ts";
 import { createLog, type Logger } from "./log.ts";
 import { answerSchedulerMessage } from "./scheduler-messages.ts";
 import { VaultSecrets } from "./secrets/vault-secrets.ts";
 import { ServiceManager } from "./service-manager.ts";
 import type { HostSettings } from "./settings.ts";
+import { withoutSecrets } from "./task/task-secrets.ts";
 import { TaskFactory } from "./task-factory.ts";
 import { taskKey } from "./task-key.ts";
 import { VERSION } from "./version.ts";
@@ -48,6 +53,8 @@ export class Supervisor {
     this.#log = log;
     this.#systemd = new ServiceManager(environment, log);
     const journal = new EventJournal();
+    const transitions = new Counter();
+    const lag = new LoopLag();
 
     // Several supervisors may share one engine (tests, a laptop): each looks only at what carries its own socket's name.
     const instanceLabel = `${CONTAINER_LABELS.instance}=${settings.socket}`;
@@ -68,6 +75,7 @@ export class Supervisor {
       engine,
       hooks,
       journal,
+      transitions,
       now,
       log,
       optionsFor: (executorEnvironment) => {
@@ -106,7 +114,7 @@ export class Supervisor {
       version: VERSION,
       startedAt,
       now,
-      plan: () => ({}),
+      plan: (task) => planView(withoutSecrets(task), settings.taskOptions({}), hooks.hooks, hostname()),
       hooks: () =>
         hooks.hooks.map(({ name, priority, timeoutMs, failsTask, stages }) => ({
           name,
@@ -121,7 +129,7 @@ export class Supervisor {
         dockerd: engine.health.up ? { ready: true, detail: engine.url } : { ready: false, detail: engine.health.reason },
       }),
       details: async () => ({ docker: await engine.statistics().catch(() => null) }),
-      metrics: async () => "",
+      metrics: () => hostMetrics({ executors, engine, vault, transitions, lag, version: VERSION }),
       logs: async function* () {},
     });
     this.#admin = createAdminServer(routes, log, (text) => secrets.mask(text));

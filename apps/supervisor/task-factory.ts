@@ -5,14 +5,8 @@ import type { TaskRecord } from "@berth/protocol";
 import type { TaskIdentity } from "@berth/runtime";
 import type { DockerEngine } from "@berth/runtime/docker/engine";
 import type { ImageReference } from "@berth/runtime/docker/image-reference";
-import {
-  CONTAINER_LABELS,
-  containerName,
-  type DockerTaskOptions,
-  incumbentContainerName,
-  isDropIn,
-  parseDropInFlags,
-} from "@berth/runtime/docker/plan";
+import { CONTAINER_LABELS, nameFor, parseDropInFlags } from "@berth/runtime/docker/plan";
+import type { Counter } from "./admin/metrics.ts";
 import { DockerRuntime } from "./docker/docker-runtime.ts";
 import type { EventJournal } from "./event-journal.ts";
 import type { Executor } from "./executor/executor.ts";
@@ -21,12 +15,14 @@ import { ProcessRuntime } from "./process/process-runtime.ts";
 import type { TaskOptions } from "./settings.ts";
 import type { LogPort, SecretPort, TaskLog, Watch } from "./task/ports.ts";
 import type { TaskRuntime } from "./task/runtime.ts";
+import type { Checkpoint } from "./task/situation.ts";
 import { Task } from "./task/task.ts";
 
 export interface TaskFactoryParts {
   engine: DockerEngine;
   hooks: HookRunner;
   journal: EventJournal;
+  transitions: Counter;
   now: () => number;
   log: TaskLog;
   /** The task's settings: the host's, with what its executor's environment may override. Throws a TaskFailure for a bad override. */
@@ -69,6 +65,7 @@ export class TaskFactory {
       defaultGracePeriodMs: options.killTaskTimeoutMs,
       now: parts.now,
       log: parts.log,
+      onUpdate: ({ state, reason = "" }) => parts.transitions.add({ to: state, reason }),
       onEvent: (event) => parts.journal.add({ ...event, taskId: identity.taskId }),
       onConcluded: (outcome) => {
         // In the constructor of a task that is refused at once, the others of its group do not exist yet: they are refused with it.
@@ -110,7 +107,8 @@ export class TaskFactory {
         [CONTAINER_LABELS.launchedAt]: String(record.launchedAt),
         ...(hello.pidNamespace === undefined ? {} : { [CONTAINER_LABELS.workerPidNamespace]: hello.pidNamespace }),
       },
-      name: nameBeforePlan(identity, hello.args, options.docker),
+      name: nameFor(identity, parseDropInFlags(hello.args), options.docker),
+      id: (record.checkpoint?.data as Checkpoint | undefined)?.id,
       pullAttempts: options.pullAttempts,
       registryAuth: (image, signal) => parts.registryAuth(image, options, signal),
     });
@@ -142,11 +140,4 @@ function withRuntime(task: TaskInfo | TaskFailure): TaskInfo | TaskFailure {
 function identityOf(executor: Executor, taskId: string): TaskIdentity {
   const { frameworkId, executorId, containerId } = executor.hello;
   return { frameworkId, executorId, containerId, taskId };
-}
-
-/** The container's name as any plan of the task will have it: known from the ids alone, so that a task can be adopted without one. */
-function nameBeforePlan(identity: TaskIdentity, executorArguments: readonly string[], options: DockerTaskOptions): string {
-  const flags = parseDropInFlags(executorArguments);
-  if (isDropIn(flags)) return flags.container;
-  return options.containerNames === "mesos" ? incumbentContainerName(identity.taskId) : containerName(identity);
 }

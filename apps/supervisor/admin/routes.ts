@@ -1,4 +1,4 @@
-import { parseTaskInfo } from "@berth/mesos/task-info";
+import { parseTaskInfo, type TaskInfo } from "@berth/mesos/task-info";
 import { PROTOCOL_VERSIONS } from "@berth/protocol";
 import { z } from "zod";
 import type { EventJournal } from "../event-journal.ts";
@@ -13,7 +13,7 @@ export interface AdminParts {
   startedAt: number;
   now: () => number;
   /** What would be created for a TaskInfo, which hooks would act and which rules refuse it. */
-  plan: (taskInfo: unknown) => unknown;
+  plan: (task: TaskInfo) => unknown;
   hooks: () => unknown;
   settings: () => unknown;
   vault: () => Promise<unknown>;

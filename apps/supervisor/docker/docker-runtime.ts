@@ -25,6 +25,8 @@ export interface DockerRuntimeParts {
   labels: Readonly<Record<string, string>>;
   /** The container's name before a plan is made (adoption). */
   name: string;
+  /** Its id, where an earlier supervisor created it: found so whatever its name was then. */
+  id: string | undefined;
   pullAttempts: number;
   /** The X-Registry-Auth header for an image; read anew at each pull. */
   registryAuth: (image: ImageReference, signal: AbortSignal) => Promise<string | undefined>;
@@ -42,12 +44,14 @@ export class DockerRuntime implements TaskRuntime {
   #name: string;
   #plan: ContainerPlan | undefined;
   #added: Record<string, string> = {};
+  #id: string | undefined;
   #stopSignal = "SIGTERM";
 
   constructor(parts: DockerRuntimeParts) {
     this.#parts = parts;
     this.#identity = parts.input.identity;
     this.#name = parts.name;
+    this.#id = parts.id;
   }
 
   get name(): string {
@@ -98,6 +102,7 @@ export class DockerRuntime implements TaskRuntime {
       Object.entries(all).map(([name, value]) => ({ name, value })),
     );
     const id = await this.#createOrReplace(plan, body, signal);
+    this.#id = id;
     for (const { network, endpointConfig } of plan.networksToConnect) {
       await this.#parts.engine.connectNetwork({ id, network, endpointConfig: { ...endpointConfig } }, signal);
     }
@@ -120,23 +125,25 @@ export class DockerRuntime implements TaskRuntime {
   }
 
   async start(signal: AbortSignal): Promise<void> {
-    await this.#parts.engine.start(this.#name, signal);
+    await this.#parts.engine.start(this.#reference, signal);
   }
 
   async inspect(): Promise<Observed> {
-    const summary = await this.#parts.engine.inspect(this.#name);
+    const summary = await this.#parts.engine.inspect(this.#reference);
     if (summary === undefined || !ownedBy(summary.labels, this.#identity)) return { state: "absent" };
+    this.#id = summary.id;
     this.#stopSignal = summary.stopSignal ?? "SIGTERM";
     return summary.state;
   }
 
   async signal(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
-    await this.#parts.engine.signal(this.#name, signal === "SIGTERM" ? this.#stopSignal : signal);
+    await this.#parts.engine.signal(this.#reference, signal === "SIGTERM" ? this.#stopSignal : signal);
   }
 
   async remove(): Promise<void> {
     try {
-      const summary = await this.#parts.engine.inspect(this.#name);
+      const summary = await this.#parts.engine.inspect(this.#reference);
+      this.#id = undefined;
       if (summary === undefined || !ownedBy(summary.labels, this.#identity)) return;
       await this.#parts.engine.remove(summary.id, { force: true, volumes: true });
     } catch (error) {
@@ -147,6 +154,10 @@ export class DockerRuntime implements TaskRuntime {
   title(observed: Observed): string {
     const id = observed.state === "absent" ? "" : observed.id.slice(0, 12);
     return `berth-worker ${id} (${this.#plan?.image.written ?? this.#identity.taskId})`;
+  }
+
+  get #reference(): string {
+    return this.#id ?? this.#name;
   }
 
   #planned(): ContainerPlan {

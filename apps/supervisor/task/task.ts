@@ -30,6 +30,8 @@ export interface TaskParts {
   defaultGracePeriodMs: number;
   now: () => number;
   log: TaskLog;
+  /** Told of every update that goes to the agent. */
+  onUpdate: (update: RequestedUpdate) => void;
   /** Told of everything that happens to the task, secrets masked. */
   onEvent: (event: TaskEvent) => void;
   /** Called once, when it is settled what the agent will hear. */
@@ -607,6 +609,7 @@ export class Task {
       };
     }
     this.#parts.worker.send({ type: "update", taskId: this.identity.taskId, update: full });
+    this.#parts.onUpdate(full);
     this.#lastStatus = { state: full.state, at: this.#parts.now(), ...(full.message === undefined ? {} : { message: full.message }) };
     this.#note(full.state, full.message);
     this.#parts.log.info(

@@ -1,6 +1,7 @@
 import type { Event, OpaqueTaskInfo, StatusUpdate, SubscribedEvent } from "@berth/mesos";
 import { RecordDecoder } from "@berth/recordio";
 import { type AgentEndpoint, encodeRequest } from "./agent-endpoint.ts";
+import { parseAgentJson } from "./agent-json.ts";
 import type { Connection, Host } from "./host.ts";
 import { ResponseParser } from "./http-response.ts";
 
@@ -29,6 +30,7 @@ export interface SessionHandlers {
 
 /** The agent destroys what is not back two seconds after its restart, so retries are far closer together than its maximum says. */
 const MAX_RETRY_DELAY_MS = 500;
+const MIN_RETRY_DELAY_MS = 10;
 /** How long an executor that never subscribed tries: as long as the agent waits for it before it kills it. */
 const FIRST_SUBSCRIBE_MS = 60_000;
 /** The head of the answer to SUBSCRIBE must come within this time; the stream after it may be silent for half an hour. */
@@ -122,6 +124,7 @@ export class AgentSession {
   #take(generation: number, event: Event): void {
     switch (event.type) {
       case "SUBSCRIBED":
+        if (this.#everSubscribed) this.#handlers.log("subscribed to the agent again");
         this.#subscribed = true;
         this.#everSubscribed = true;
         this.#failingSince = undefined;
@@ -154,16 +157,25 @@ export class AgentSession {
       this.#subscribed = false;
       this.#handlers.log(`lost the connection to the agent at ${this.#endpoint.name}: ${why}`);
       this.#handlers.disconnected();
-    }
+    } else if (first) this.#handlers.log(`cannot subscribe to the agent at ${this.#endpoint.name} yet: ${why}`);
     if (this.#everSubscribed && !this.#options.checkpoint) {
       return this.#lose("the connection to the agent is lost, and without checkpointing the agent does not take an executor back");
     }
     const limit = this.#everSubscribed ? this.#options.recoveryTimeoutMs : FIRST_SUBSCRIBE_MS;
     if (now - this.#failingSince >= limit)
-      return this.#lose(`the agent at ${this.#endpoint.name} did not come back within ${Math.round(limit / 1000)} s: ${why}`);
+      return this.#lose(
+        `the agent at ${this.#endpoint.name} did not take us within ${Math.round(limit / 1000)} s: ${why}${this.#hint(why)}`,
+      );
     const random = (this.#host.randomBytes(1)[0] as number) / 256;
-    const delay = first ? 0 : 10 + random * Math.min(MAX_RETRY_DELAY_MS, this.#options.backoffMaxMs / 4);
+    const most = Math.min(MAX_RETRY_DELAY_MS, this.#options.backoffMaxMs / 4);
+    const delay = first ? 0 : Math.min(most, MIN_RETRY_DELAY_MS + random * most);
     this.#timer = this.#host.setTimer(delay, () => this.#subscribe());
+  }
+
+  /** An agent with TLS resets plain connections, and nothing in the environment that it gives tells of it. */
+  #hint(why: string): string {
+    if (this.#everSubscribed || this.#endpoint.tls || !why.includes("ECONNRESET")) return "";
+    return "; if the agent speaks TLS, set BERTH_AGENT_SCHEME=https for the executor";
   }
 
   #lose(why: string): void {
@@ -223,7 +235,7 @@ class SubscribeStream {
   }
 
   #record(text: string): void {
-    const event = JSON.parse(text) as Event;
+    const event = parseAgentJson(text) as Event;
     if (typeof event?.type !== "string") throw new Error("an event without a type");
     this.#handlers.event(event);
   }

@@ -7,15 +7,19 @@ import { hadOomKill, killCgroup, makeTaskCgroup, removeCgroup, type TaskCgroup }
 export interface ChildrenHandlers {
   exited(taskId: string, exit: ChildExit): void;
   output(taskId: string, stream: "stdout" | "stderr", data: string): void;
+  log(line: string): void;
 }
 
 interface Running {
   child: Child;
   root: TreeRoot;
   cgroup: TaskCgroup;
+  /** It was asked to end: what is left when its root is over may use the grace period like the root. */
+  asked: boolean;
 }
 
 const SIGKILL = 9;
+const SIGTERM = 15;
 /** How often what outlives a SIGKILL is looked at again, milliseconds. */
 const REAP_AGAIN_MS = 50;
 const MAX_REAPS = 100;
@@ -36,7 +40,10 @@ export class Children {
   /** Starts a task's process. Returns what it is known by, or the reason why it could not be started. */
   spawn(spawn: Spawn): Child | string {
     const cgroup = makeTaskCgroup(this.#host, `berth-${spawn.taskId.replace(/[^a-zA-Z0-9_.-]/g, "-")}`);
+    const own = String(this.#host.pid());
     const forward = spawn.output === "forward";
+    // A child is born in its parent's cgroup: so the worker visits the task's for a moment, and nothing runs between fork and exec.
+    const joined = cgroup.procsFiles.every((file) => this.#host.writeTextFile(file, own));
     const pid = this.#host.spawn(
       {
         argv: spawn.argv,
@@ -45,7 +52,6 @@ export class Children {
         output: forward ? "pipe" : "inherit",
         ...(spawn.user === undefined ? {} : { user: spawn.user }),
         ...(spawn.rlimits === undefined ? {} : { rlimits: spawn.rlimits }),
-        ...(cgroup.procsFiles.length === 0 ? {} : { cgroupProcsFiles: cgroup.procsFiles }),
       },
       {
         output: (stream, bytes) => {
@@ -55,13 +61,16 @@ export class Children {
         exit: (code, signal) => this.#ended(spawn.taskId, code, signal),
       },
     );
+    for (const file of cgroup.homeProcsFiles) this.#host.writeTextFile(file, own);
+    if (!joined) this.#handlers.log(`task ${spawn.taskId}: its cgroup cannot be joined; its processes are found by their environment`);
     if (typeof pid === "string") {
       removeCgroup(this.#host, cgroup);
       return pid;
     }
     const child = { pid, startTime: startTimeOf(this.#host, pid) ?? "" };
-    const mark = `${MARK_VARIABLE}=${spawn.environment[MARK_VARIABLE] ?? ""}`;
-    this.#running.set(spawn.taskId, { child, root: { ...child, mark, cgroupProcsFiles: cgroup.procsFiles }, cgroup });
+    const value = spawn.environment[MARK_VARIABLE];
+    const mark = value === undefined ? "" : `${MARK_VARIABLE}=${value}`;
+    this.#running.set(spawn.taskId, { child, root: { ...child, mark, cgroupProcsFiles: cgroup.procsFiles }, cgroup, asked: false });
     return child;
   }
 
@@ -69,6 +78,8 @@ export class Children {
   signal(taskId: string, signal: number, except: readonly string[] = []): void {
     const running = this.#running.get(taskId);
     if (running === undefined) return;
+    // After a SIGKILL nothing has time any more.
+    running.asked = signal === SIGTERM;
     if (signal === SIGKILL) killCgroup(this.#host, running.cgroup);
     signalTree(this.#host, running.root, signal, except);
   }
@@ -78,7 +89,7 @@ export class Children {
     for (const taskId of this.#running.keys()) this.signal(taskId, SIGKILL);
   }
 
-  /** The root is over. What it left in the background goes with it, before anybody hears of the end. */
+  /** The root is over. Nobody hears of it before all that it left in the background is gone too, by SIGKILL unless a kill is under way. */
   #ended(taskId: string, code: number | null, signal: number | null): void {
     const running = this.#running.get(taskId);
     if (running === undefined) return;
@@ -90,8 +101,8 @@ export class Children {
 
   #reap(taskId: string, running: Running, exit: ChildExit, round: number): void {
     if (!treeIsEmpty(this.#host, running.root) && round < MAX_REAPS) {
-      this.signal(taskId, SIGKILL);
-      this.#host.setTimer(REAP_AGAIN_MS, () => this.#reap(taskId, running, exit, round + 1));
+      if (!running.asked) this.signal(taskId, SIGKILL);
+      this.#host.setTimer(REAP_AGAIN_MS, () => this.#reap(taskId, running, exit, running.asked ? 0 : round + 1));
       return;
     }
     removeCgroup(this.#host, running.cgroup);

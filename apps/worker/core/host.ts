@@ -29,13 +29,11 @@ export interface SpawnOptions {
   output: "inherit" | "pipe";
   user?: { uid: number; gid: number; groups: readonly number[] };
   rlimits?: ReadonlyArray<{ type: string; soft: number | null; hard: number | null }>;
-  /** Written with the child's pid before the child executes: `cgroup.procs` files. A file that cannot be written fails the spawn. */
-  cgroupProcsFiles?: readonly string[];
 }
 
 export interface ChildHandlers {
   output(stream: "stdout" | "stderr", bytes: Uint8Array): void;
-  /** Exactly one is not null. Called once, after the last `output`. */
+  /** Exactly one is not null. Called once, after the last `output` unless somebody else holds the pipe open. */
   exit(code: number | null, signal: number | null): void;
 }
 
@@ -77,7 +75,7 @@ export interface Host {
   pid(): number;
   arguments(): readonly string[];
   environment(): Readonly<Record<string, string>>;
-  /** Removes a variable from the process's own environment block, so that neither children nor /proc/self/environ show it. */
+  /** Removes a variable from the process's own environment: neither `environment()` nor a child shows it any more. */
   eraseEnvironment(name: string): void;
   /** Sets what `ps` shows. */
   setTitle(text: string): void;

@@ -15,6 +15,16 @@ export interface TaskEntry {
   fingerprint?: string;
 }
 
+/** Where nothing else says how long a task has between SIGTERM and SIGKILL. */
+const DEFAULT_GRACE_MS = 5000;
+
+/** How long a task has to end, milliseconds: the wish's own grace period, else the TaskInfo's kill policy. */
+export function graceOf(record: TaskRecord, wanted: Wanted | undefined): number {
+  const policy = record.taskInfo.kill_policy as { grace_period?: { nanoseconds?: number | string } } | undefined;
+  const nanoseconds = policy?.grace_period?.nanoseconds;
+  return wanted?.gracePeriodMs ?? (nanoseconds === undefined ? DEFAULT_GRACE_MS : Number(nanoseconds) / 1e6);
+}
+
 /** The tasks of this executor and what was said of them: the truth that outlives the supervisor. */
 export class Ledger {
   readonly entries = new Map<string, TaskEntry>();
@@ -54,8 +64,10 @@ export class Ledger {
     const entry = this.entries.get(taskId);
     if (entry === undefined) return;
     const before = entry.record.wanted;
-    if (before === undefined || (wanted.gracePeriodMs ?? Number.POSITIVE_INFINITY) < (before.gracePeriodMs ?? Number.POSITIVE_INFINITY)) {
-      entry.record.wanted = before === undefined ? wanted : { ...wanted, receivedAt: wanted.receivedAt };
+    if (before === undefined) entry.record.wanted = wanted;
+    // The deadline is counted from the first wish, whatever comes later.
+    else if (graceOf(entry.record, wanted) < graceOf(entry.record, before)) {
+      entry.record.wanted = { ...wanted, receivedAt: before.receivedAt };
     }
   }
 

@@ -90,6 +90,13 @@ export class Outbox {
     return index < 0 ? undefined : this.#entries.splice(index, 1)[0]?.status;
   }
 
+  /** Nobody will acknowledge these: SUBSCRIBE does not list them any more. */
+  forget(taskId: string): void {
+    for (let at = this.#entries.length - 1; at >= 0; at--) {
+      if (this.#entries[at]?.status.task_id.value === taskId) this.#entries.splice(at, 1);
+    }
+  }
+
   #pump(): void {
     if (this.#calls.busy || this.#retry !== undefined || !this.#handlers.subscribed()) return;
     const entry = this.#entries.find((each) => !each.delivered);

@@ -15,7 +15,7 @@ interface Process {
 export interface TreeRoot {
   pid: number;
   startTime: string;
-  /** `NAME=value` that every process of the task has in its environment, unless it cleared it. */
+  /** `NAME=value` that every process of the task has in its environment, unless it cleared it; empty where there is none. */
   mark: string;
   /** cgroup.procs of the task's own cgroups, where they could be made: they list what nothing else finds. */
   cgroupProcsFiles: readonly string[];
@@ -72,19 +72,22 @@ function membersOf(host: Host, root: TreeRoot): Process[] {
   }
   const self = host.pid();
   const members = new Set<number>();
-  const rootProcess = all.get(root.pid);
-  if (rootProcess?.startTime === root.startTime) members.add(root.pid);
+  // A session keeps its leader's pid from being used again; another process with that pid means that our session is over.
+  const leader = readProcess(host, String(root.pid));
+  const ours = leader === undefined || leader.startTime === root.startTime;
+  if (ours && all.has(root.pid)) members.add(root.pid);
   for (const file of root.cgroupProcsFiles) {
     for (const line of (host.readTextFile(file) ?? "").split("\n")) if (all.has(Number(line))) members.add(Number(line));
   }
   for (const process of all.values()) {
     // The root is the leader of a session of its own: whoever is in that session is the task's, its parent gone or not.
-    if (process.session === root.pid && process.pid >= root.pid) members.add(process.pid);
+    if (ours && process.session === root.pid && Number(process.startTime) >= Number(root.startTime)) members.add(process.pid);
     else if (!members.has(process.pid) && process.pid !== self && hasMark(host, process.pid, root.mark)) members.add(process.pid);
   }
-  addDescendants(all, members);
+  // Descendants of these two would be every task's, and the whole machine's.
   members.delete(self);
   members.delete(1);
+  addDescendants(all, members);
   return [...members].map((pid) => all.get(pid)).filter((process) => process !== undefined);
 }
 
@@ -101,6 +104,7 @@ function addDescendants(all: ReadonlyMap<number, Process>, members: Set<number>)
 }
 
 function hasMark(host: Host, pid: number, mark: string): boolean {
+  if (mark === "") return false;
   const environment = host.readTextFile(`/proc/${pid}/environ`);
   return environment !== null && `\0${environment}`.includes(`\0${mark}\0`);
 }

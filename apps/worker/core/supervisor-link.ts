@@ -1,4 +1,4 @@
-import { encodeFrame, type Hello, type SupervisorMessage, type WorkerMessage } from "@berth/protocol";
+import { encodeFrame, type Hello, parseSupervisorMessage, type SupervisorMessage, type WorkerMessage } from "@berth/protocol";
 import { RecordDecoder } from "@berth/recordio";
 import type { Connection, Host } from "./host.ts";
 
@@ -9,6 +9,8 @@ export interface LinkHandlers {
   welcomed(): void;
   /** Another process is the worker of this executor. */
   refusedForGood(reason: string): void;
+  /** The supervisor that served us is gone. */
+  away(): void;
   message(message: SupervisorMessage): void;
   log(line: string): void;
 }
@@ -32,6 +34,8 @@ export class SupervisorLink {
   #retryMs = FIRST_RETRY_MS;
   #everTold = false;
   #ended = false;
+  /** The reason of the last refusal, until a welcome. */
+  #refusal: string | undefined;
   /** Why the supervisor is not there, for the message of a task that cannot wait any longer. */
   problem = "not tried yet";
 
@@ -63,10 +67,11 @@ export class SupervisorLink {
 
   #connect(): void {
     if (this.#ended) return;
-    const decoder = new RecordDecoder((record) => this.#hear(JSON.parse(this.#host.decodeUtf8(record)) as SupervisorMessage));
+    const decoder = new RecordDecoder((record) => this.#hear(parseSupervisorMessage(this.#host.decodeUtf8(record))));
     const connection: Connection = this.#host.connectUnix(this.path, {
       open: () => {
         this.#open = true;
+        this.problem = "it takes connections but does not answer";
         this.send(this.#handlers.hello());
       },
       data: (bytes) => {
@@ -88,7 +93,8 @@ export class SupervisorLink {
     this.#connection = undefined;
     this.#open = false;
     this.#welcomed = false;
-    this.problem = why;
+    if (this.#refusal === undefined) this.problem = why;
+    if (served) this.#handlers.away();
     if (served || !this.#everTold) {
       this.#everTold = true;
       this.#handlers.log(`the supervisor at ${this.path} is away (${why}); waiting for it`);
@@ -99,18 +105,19 @@ export class SupervisorLink {
     this.#retryMs = Math.min(MAX_RETRY_MS, this.#retryMs * 2);
   }
 
-  #hear(message: SupervisorMessage): void {
-    if (this.#ended) return;
-    if (typeof message?.type !== "string") throw new Error("a message without a type");
+  #hear(message: SupervisorMessage | null): void {
+    if (this.#ended || message === null) return;
     if (message.type === "welcome") {
       this.#welcomed = true;
+      this.#refusal = undefined;
       this.#retryMs = FIRST_RETRY_MS;
       this.#everTold = true;
       this.#handlers.welcomed();
     } else if (message.type === "refuse") {
       this.problem = `it refuses this worker: ${message.reason}`;
       if (!message.retry) this.#handlers.refusedForGood(message.reason);
-      else this.#handlers.log(`the supervisor refuses this worker for now: ${message.reason}`);
+      else if (this.#refusal !== message.reason) this.#handlers.log(`the supervisor refuses this worker for now: ${message.reason}`);
+      this.#refusal = message.reason;
     } else if (this.#welcomed) this.#handlers.message(message);
   }
 }

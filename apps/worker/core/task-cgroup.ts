@@ -3,8 +3,9 @@ import type { Host } from "./host.ts";
 /** Child cgroups of one task below the executor's own: accounted and destroyed by the agent, and a list that no process can leave. */
 export interface TaskCgroup {
   directories: string[];
-  /** Files to write the child's pid to before it executes. */
   procsFiles: string[];
+  /** The cgroup.procs of the executor's own cgroups, in the same order. */
+  homeProcsFiles: string[];
 }
 
 /** Controllers whose child cgroup is of use: freezer lists and holds processes, memory tells of an OOM kill. */
@@ -16,6 +17,7 @@ const V1_CONTROLLERS = ["freezer", "memory"];
  */
 export function makeTaskCgroup(host: Host, name: string): TaskCgroup {
   const directories: string[] = [];
+  const homeProcsFiles: string[] = [];
   for (const line of (host.readTextFile("/proc/self/cgroup") ?? "").split("\n")) {
     const [id, controllers = "", ...rest] = line.split(":");
     const path = rest.join(":");
@@ -24,9 +26,11 @@ export function makeTaskCgroup(host: Host, name: string): TaskCgroup {
     const parent = id === "0" && controllers === "" ? `/sys/fs/cgroup${path}` : v1Directory(controllers, path);
     if (parent === undefined) continue;
     const directory = `${parent}/${name}`;
-    if (host.makeDirectory(directory)) directories.push(directory);
+    if (!host.makeDirectory(directory)) continue;
+    directories.push(directory);
+    homeProcsFiles.push(`${parent}/cgroup.procs`);
   }
-  return { directories, procsFiles: directories.map((directory) => `${directory}/cgroup.procs`) };
+  return { directories, procsFiles: directories.map((directory) => `${directory}/cgroup.procs`), homeProcsFiles };
 }
 
 function v1Directory(controllers: string, path: string): string | undefined {

@@ -14,7 +14,7 @@ import { fromBase64 } from "./bytes.ts";
 import { CallConnection } from "./call-connection.ts";
 import { Children } from "./children.ts";
 import type { Host } from "./host.ts";
-import { Ledger, type TaskEntry } from "./ledger.ts";
+import { graceOf, Ledger, type TaskEntry } from "./ledger.ts";
 import { Outbox } from "./outbox.ts";
 import { startTimeOf } from "./process-tree.ts";
 import { type WorkerSettings, workerSettings } from "./settings.ts";
@@ -36,8 +36,12 @@ export const EXIT = {
 const VERSION = "0.1.0";
 const SIGTERM = 15;
 const SIGKILL = 9;
-/** Where nothing else says how long a command task has between SIGTERM and SIGKILL, and no supervisor is there to ask. */
-const DEFAULT_GRACE_MS = 5000;
+/** A supervisor that restarts in the middle of a kill gets this long to go on with it before the worker does so itself. */
+const SUPERVISOR_BACK_MS = 3000;
+/** What tasks get beyond the shutdown grace period where the agent is lost and nobody counts. */
+const LOST_EXTRA_MS = 5000;
+/** Messages of the scheduler that wait for a supervisor; Mesos itself promises no delivery. */
+const MAX_WAITING_MESSAGES = 100;
 /** What SHUTDOWN's grace period keeps back for the last updates, as Mesos's own executors do. */
 const SHUTDOWN_RESERVE_MS = 2000;
 /** An agent that restarted meanwhile may have forgotten the task and will never acknowledge: then the worker leaves all the same. */
@@ -64,6 +68,9 @@ export class Worker {
   #leaving = false;
   #undeliverable = false;
   #served = false;
+  /** Of the scheduler, base64, for a supervisor that is away. */
+  #messages: string[] = [];
+  #subscribedSince = 0;
 
   constructor(host: Host, settings: WorkerSettings, endpoint: AgentEndpoint) {
     this.#host = host;
@@ -87,9 +94,7 @@ export class Worker {
       resubscribe: (why) => this.#session.resubscribe(why),
       lost: (why) => this.#onAgentLost(why),
       undeliverable: (status) => {
-        this.#undeliverable = true;
-        this.#ledger.acknowledged(status);
-        this.#leaveIfDone();
+        this.#settle(status.task_id.value, status.uuid);
       },
       log,
     });
@@ -97,6 +102,7 @@ export class Worker {
       hello: () => this.#hello(),
       welcomed: () => this.#onWelcome(),
       refusedForGood: (reason) => this.#leave(EXIT.refused, `the supervisor refuses this worker: ${reason}`),
+      away: () => this.#onSupervisorAway(),
       message: (message) => this.#onSupervisorMessage(message),
       log,
     });
@@ -105,8 +111,10 @@ export class Worker {
         const entry = this.#ledger.entries.get(taskId);
         if (entry !== undefined) entry.record.exit = exit;
         this.#link.send({ type: "exited", taskId, exit });
+        if (entry !== undefined) this.#tellEndAlone(entry);
       },
       output: (taskId, stream, data) => this.#link.send({ type: "output", taskId, stream, data }),
+      log,
     });
   }
 
@@ -125,6 +133,7 @@ export class Worker {
   #onSubscribed(event: SubscribedEvent): void {
     const first = this.#subscribed === undefined;
     this.#subscribed = event;
+    this.#subscribedSince = this.#host.monotonicClock();
     this.#agentId = event.agent_info?.id?.value ?? this.#agentId;
     this.#outbox.subscribed(this.#listed);
     // The hello needs the executor's ContainerID, which only SUBSCRIBED tells.
@@ -149,7 +158,8 @@ export class Worker {
       case "SHUTDOWN":
         return this.#onShutdown();
       case "MESSAGE":
-        this.#link.send({ type: "message", data: event.message.data ?? "" });
+        if (this.#link.connected) this.#link.send({ type: "message", data: event.message.data ?? "" });
+        else if (this.#messages.length < MAX_WAITING_MESSAGES) this.#messages.push(event.message.data ?? "");
         return;
       default:
         // HEARTBEAT needs no answer; newer agents may send events that this worker does not know.
@@ -199,8 +209,10 @@ export class Worker {
     this.#wantAll(wanted);
     this.#link.send({ type: "shutdown", wanted });
     // Whatever is not done by then, the agent ends by SIGKILL a moment later; a framework that is gone acknowledges nothing.
-    const budget = Math.max(0, this.#settings.shutdownGraceMs - SHUTDOWN_RESERVE_MS);
-    this.#host.setTimer(budget + SHUTDOWN_RESERVE_MS / 2, () => this.#leave(EXIT.done, "the shutdown grace period is over"));
+    const grace = this.#settings.shutdownGraceMs;
+    this.#host.setTimer(Math.max(grace / 2, grace - SHUTDOWN_RESERVE_MS / 2), () =>
+      this.#leave(EXIT.done, "the shutdown grace period is over"),
+    );
     if (this.#ledger.entries.size === 0) this.#leave(EXIT.done, "shut down without a task");
     else this.#leaveIfDone();
   }
@@ -213,8 +225,8 @@ export class Worker {
     this.#log(`${why}; stopping every task`);
     const wanted: Wanted = { kind: "kill", receivedAt: this.#host.wallClock(), cause: "agent" };
     this.#wantAll(wanted);
-    this.#host.setTimer(this.#settings.shutdownGraceMs + DEFAULT_GRACE_MS, () => this.#leave(EXIT.unacknowledged, "the agent is lost"));
-    if (this.#ledger.entries.size === 0) this.#leave(EXIT.unacknowledged, "the agent is lost, and there is no task");
+    this.#host.setTimer(this.#settings.shutdownGraceMs + LOST_EXTRA_MS, () => this.#leave(EXIT.unacknowledged, "the agent is lost"));
+    this.#leaveIfAllEnded();
   }
 
   #onSignal(signal: number): void {
@@ -246,11 +258,29 @@ export class Worker {
 
   /** No supervisor is there, and a command task must not outlive its kill: the worker signals by itself. */
   #killChildAlone({ record }: TaskEntry): void {
-    if (record.child === undefined || record.exit !== undefined) return;
-    const grace = record.wanted?.gracePeriodMs ?? graceOf(record) ?? DEFAULT_GRACE_MS;
+    const { wanted } = record;
+    if (wanted === undefined || record.child === undefined || record.exit !== undefined) return;
+    const reserve = wanted.kind === "shutdown" ? SHUTDOWN_RESERVE_MS : 0;
+    const deadline = wanted.receivedAt + graceOf(record, wanted) - reserve;
     this.#children.signal(record.taskId, SIGTERM);
-    this.#host.setTimer(grace, () => {
+    this.#host.setTimer(Math.max(0, deadline - this.#host.wallClock()), () => {
       if (record.exit === undefined) this.#children.signal(record.taskId, SIGKILL);
+    });
+  }
+
+  /** The supervisor decides how a task ended; where it is away and this process must leave soon, the worker says what it saw. */
+  #tellEndAlone({ record }: TaskEntry): void {
+    if (this.#link.connected || !(this.#shutdown || this.#agentLost)) return;
+    const { exit } = record;
+    const how = exit?.signal === undefined ? `exited with ${exit?.exitCode}` : `ended by signal ${exit.signal}`;
+    this.#update(record.taskId, { state: "TASK_KILLED", message: `killed, as the executor shuts down: the process ${how}` });
+  }
+
+  /** Kills that the supervisor had begun go on without it when it does not come back at once. */
+  #onSupervisorAway(): void {
+    this.#host.setTimer(SUPERVISOR_BACK_MS, () => {
+      if (this.#link.connected) return;
+      for (const entry of this.#ledger.entries.values()) if (entry.terminalSince === undefined) this.#killChildAlone(entry);
     });
   }
 
@@ -289,6 +319,7 @@ export class Worker {
 
   #onWelcome(): void {
     this.#accept(this.#ledger.records());
+    for (const data of this.#messages.splice(0)) this.#link.send({ type: "message", data });
   }
 
   #accept(records: readonly TaskRecord[]): void {
@@ -363,14 +394,33 @@ export class Worker {
     if (this.#ledger.entries.get(taskId)?.terminalSince === undefined) return;
     this.#log(`task ${taskId} ended: ${status.state}${status.message === undefined ? "" : `: ${status.message}`}`);
     if (this.#agentLost) return this.#leaveIfAllEnded();
-    this.#host.setTimer(ACKNOWLEDGEMENT_FAIL_SAFE_MS, () => {
-      if (this.#ledger.entries.get(taskId)?.record.terminalAcknowledged === true) return;
-      if (!this.#allEnded()) return;
-      this.#leave(
-        EXIT.unacknowledged,
-        `the agent did not acknowledge ${status.state} of task ${taskId} within ${ACKNOWLEDGEMENT_FAIL_SAFE_MS / 1000} s`,
-      );
-    });
+    this.#expectAcknowledgement(taskId, status.state, status.uuid);
+  }
+
+  /** Only time in which the agent could have acknowledged counts: how long it may be away is the session's affair. */
+  #expectAcknowledgement(taskId: string, state: string, uuid: string): void {
+    const entry = this.#ledger.entries.get(taskId);
+    if (entry?.terminalSince === undefined || entry.record.terminalAcknowledged === true) return;
+    const now = this.#host.monotonicClock();
+    const since = this.#session.subscribed ? Math.max(entry.terminalSince, this.#subscribedSince) : now;
+    const left = since + ACKNOWLEDGEMENT_FAIL_SAFE_MS - now;
+    if (left > 0) return void this.#host.setTimer(left, () => this.#expectAcknowledgement(taskId, state, uuid));
+    this.#log(
+      `WARNING: the agent did not acknowledge ${state} of task ${taskId} within ${ACKNOWLEDGEMENT_FAIL_SAFE_MS / 1000} s; giving up`,
+    );
+    this.#settle(taskId, uuid);
+  }
+
+  /** A terminal update that nobody will acknowledge: the task is cleaned up as if it were, and the exit code says so. */
+  #settle(taskId: string, uuid: string): void {
+    const entry = this.#ledger.entries.get(taskId);
+    this.#outbox.forget(taskId);
+    const state = entry?.record.lastStatus?.state;
+    if (entry?.terminalSince === undefined || state === undefined) return;
+    this.#undeliverable = true;
+    entry.record.terminalAcknowledged = true;
+    this.#link.send({ type: "acknowledged", taskId, uuid, state });
+    this.#leaveIfDone();
   }
 
   #allEnded(): boolean {
@@ -405,13 +455,6 @@ export class Worker {
   #log(line: string): void {
     this.#host.writeDescriptor(2, this.#host.encodeUtf8(`${timeOfDay(this.#host.wallClock())} berth-worker: ${line}\n`));
   }
-}
-
-/** The TaskInfo's own kill policy, milliseconds. */
-function graceOf(record: TaskRecord): number | undefined {
-  const policy = record.taskInfo.kill_policy as { grace_period?: { nanoseconds?: number } } | undefined;
-  const nanoseconds = policy?.grace_period?.nanoseconds;
-  return nanoseconds === undefined ? undefined : nanoseconds / 1e6;
 }
 
 /** Reads the environment and runs a worker on this host; with a wrong environment it says everything that is wrong and exits. */

@@ -5,11 +5,13 @@ import type { ChildHandlers, SpawnOptions } from "../core/host.ts";
 
 /** Runs a program with the parent-death signal set: when the worker is killed, the kernel kills the child. */
 const SETPRIV = ["/usr/bin/setpriv", "/bin/setpriv"].find((path) => existsSync(path));
+/** How long the rest of a child's output may take to arrive after its end, milliseconds. */
+const DRAIN_OUTPUT_MS = 250;
 const PRLIMIT = ["/usr/bin/prlimit", "/bin/prlimit"].find((path) => existsSync(path));
 
 /**
- * Starts a child in a session of its own. Node has no hook between fork and exec, so what must be done there (cgroups, limits,
- * ids, parent-death signal) is done by small standard programs that execute the next one in their place: the pid stays.
+ * Starts a child in a session of its own. Node has no hook between fork and exec, so what must be done there (limits, ids,
+ * parent-death signal) is done by small standard programs that execute the next one in their place: the pid stays.
  */
 export function spawnChild(options: SpawnOptions, handlers: ChildHandlers): number | string {
   const missing = findProgram(options);
@@ -29,25 +31,32 @@ export function spawnChild(options: SpawnOptions, handlers: ChildHandlers): numb
   child.on("error", () => {});
   child.stdout?.on("data", (bytes: Buffer) => handlers.output("stdout", new Uint8Array(bytes)));
   child.stderr?.on("data", (bytes: Buffer) => handlers.output("stderr", new Uint8Array(bytes)));
-  // `close` waits for the pipes, which a background grandchild may hold open for ever: the root's end is what counts.
-  child.on("exit", (code, signal) =>
-    setImmediate(() => handlers.exit(signal === null ? code : null, signal === null ? null : constants.signals[signal])),
-  );
+  // `close` waits for the pipes, so that no output is missed; but a background grandchild may hold them open for ever.
+  child.once("exit", (code, signal) => {
+    let told = false;
+    const tell = (): void => {
+      clearTimeout(patience);
+      if (!told) handlers.exit(signal === null ? code : null, signal === null ? null : constants.signals[signal]);
+      told = true;
+    };
+    const patience = setTimeout(tell, DRAIN_OUTPUT_MS);
+    child.once("close", tell);
+  });
   return child.pid;
 }
 
-function wrappers({ cgroupProcsFiles = [], user, rlimits = [] }: SpawnOptions): string[] {
+function wrappers({ user, rlimits = [] }: SpawnOptions): string[] {
   const before: string[] = [];
-  if (cgroupProcsFiles.length > 0) {
-    const writes = cgroupProcsFiles.map((file) => `echo $$ > '${file.replaceAll("'", "'\\''")}' || exit 127`).join("; ");
-    before.push("/bin/sh", "-c", `${writes}; exec "$@"`, "sh");
-  }
   if (rlimits.length > 0 && PRLIMIT !== undefined) {
     before.push(PRLIMIT, ...rlimits.map(({ type, soft, hard }) => `--${limitName(type)}=${soft ?? "unlimited"}:${hard ?? "unlimited"}`));
   }
   if (SETPRIV !== undefined) {
     before.push(SETPRIV, "--pdeathsig", "KILL");
-    if (user !== undefined) before.push("--reuid", String(user.uid), "--regid", String(user.gid), "--groups", user.groups.join(","));
+    if (user !== undefined) {
+      before.push("--reuid", String(user.uid), "--regid", String(user.gid));
+      if (user.groups.length === 0) before.push("--clear-groups");
+      else before.push("--groups", user.groups.join(","));
+    }
     before.push("--");
   }
   return before;

@@ -1,0 +1,74 @@
+import { type Hook, type HookTask, STAGES } from "@berth/hooks";
+import type { TaskInfo } from "@berth/mesos/task-info";
+import type { TaskIdentity } from "@berth/runtime";
+import { environmentRecord, planContainer } from "@berth/runtime/docker/plan";
+import { isCommandTask, planProcess } from "../process/process-plan.ts";
+import type { TaskOptions } from "../settings.ts";
+
+/** What `berth plan` shows: what a launch of this TaskInfo on this host would come to. Nothing is done. */
+export interface PlanView {
+  runtime: "docker" | "process";
+  name: string;
+  image?: string;
+  /** The Docker create request without its environment. */
+  create?: object;
+  argv?: string[];
+  environment: Record<string, string>;
+  /** Variables of the executor that would not be passed on. */
+  withheld: string[];
+  gracePeriodMs: number;
+  warnings: string[];
+  /** In the order in which they would act. */
+  hooks: Array<{ stage: string; hook: string; does: string }>;
+}
+
+/** The ids that a launch would have are not known yet; names derived from them differ. */
+const SOME_RUN: Omit<TaskIdentity, "taskId"> = { frameworkId: "<framework>", executorId: "<executor>", containerId: "<container>" };
+
+/** Plans a task as a launch would. Throws the TaskFailure that the launch would end with. */
+export function planView(task: TaskInfo, options: TaskOptions, hooks: readonly Hook[], hostname: string): PlanView {
+  const identity = { ...SOME_RUN, taskId: task.task_id.value };
+  const surroundings = { executorEnvironment: {}, agentHostname: hostname, sandbox: "<sandbox>" };
+  const planned = isCommandTask(task) ? planCommand(task, identity, options) : planDocker(task, identity, options, surroundings);
+  const hookTask: HookTask = { identity, runtime: planned.runtime, task, environment: planned.environment, ...surroundings };
+  return { ...planned, hooks: STAGES.flatMap((stage) => hooksOf(hooks, stage, hookTask)) };
+}
+
+function hooksOf(hooks: readonly Hook[], stage: (typeof STAGES)[number], task: HookTask): PlanView["hooks"] {
+  return hooks.flatMap((hook) => {
+    const does = hook.stages[stage] === undefined ? undefined : hook.describe(task);
+    return does === undefined ? [] : [{ stage, hook: hook.name, does }];
+  });
+}
+
+function planDocker(
+  task: TaskInfo,
+  identity: TaskIdentity,
+  options: TaskOptions,
+  surroundings: { executorEnvironment: Record<string, string>; agentHostname: string; sandbox: string },
+): Omit<PlanView, "hooks"> {
+  const plan = planContainer({ identity, task, ...surroundings, executorArguments: [], worker: { pid: 1 }, options: options.docker });
+  return {
+    runtime: "docker",
+    name: plan.name,
+    image: plan.image.written,
+    create: plan.create,
+    environment: environmentRecord(plan.environment),
+    withheld: plan.withheldVariables,
+    gracePeriodMs: plan.stopTimeoutMs,
+    warnings: plan.warnings,
+  };
+}
+
+function planCommand(task: TaskInfo, identity: TaskIdentity, options: TaskOptions): Omit<PlanView, "hooks"> {
+  const plan = planProcess(task, identity, { sandbox: "<sandbox>", path: undefined, process: { pid: 1 } });
+  return {
+    runtime: "process",
+    name: `process of ${identity.taskId}`,
+    argv: plan.argv,
+    environment: plan.environment,
+    withheld: plan.withheld,
+    gracePeriodMs: (task.kill_policy?.grace_period?.nanoseconds ?? options.killTaskTimeoutMs * 1e6) / 1e6,
+    warnings: [],
+  };
+}
