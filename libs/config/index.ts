@@ -1,1 +1,17 @@
+export { describeSettings, type SettingRow, settingsEnvironment } from "./describe.ts";
+export type { Environment } from "./environment.ts";
+export { flagName } from "./flags.ts";
+export {
+  describeMistake,
+  type LoadedSettings,
+  type LoadInput,
+  loadSettings,
+  type Mistake,
+  type Origins,
+  type SectionSchema,
+} from "./load.ts";
+export type { EnvironmentName, OptionRecord, OptionTable } from "./option.ts";
+export { type HostSettings, OPTION_GROUPS, type OptionName, OPTIONS, type TaskSettings } from "./options.ts";
+export { exampleFile, helpText, referencePage } from "./reference.ts";
 export { ShellWordsError, shellWords } from "./shell-words.ts";
+export { type LoadedTaskSettings, taskSettings } from "./task.ts";

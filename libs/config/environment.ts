@@ -1,0 +1,55 @@
+import type { EnvironmentName, OptionRecord, OptionTable } from "./option.ts";
+import { suggest } from "./suggest.ts";
+import { type Parsed, parseText } from "./value.ts";
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+const PREFIXED = /^(ALLEGRO_)?EXECUTOR_/;
+
+/** What the environment says about one setting. */
+export interface EnvironmentFinding {
+  name: EnvironmentName;
+  text: string;
+  parsed: Parsed;
+}
+
+export interface EnvironmentLookup {
+  /** The variable that counts. `parsed` may be a mistake; then its name is one of our own. */
+  found?: EnvironmentFinding;
+  warnings: string[];
+}
+
+/**
+ * Looks a setting's names up in their order; the first that is set counts. A variable that is set but empty counts as set where it
+ * has a prefix, as with the incumbents; a bare one that is empty or does not fit is passed over, because it may be another
+ * program's: DEBUG=express:* must not stop a daemon.
+ */
+export function lookUp(setting: string, option: OptionRecord, environment: Environment): EnvironmentLookup {
+  const warnings: string[] = [];
+  for (const name of option.environment) {
+    const text = environment[name.name];
+    // Vault's and Docker's own names are often written with nothing behind them, which they take for not set.
+    if (text === undefined || (text === "" && name.kind === "own" && !PREFIXED.test(name.name))) continue;
+    const parsed = parseText(option, text);
+    if (name.kind === "bare" && (text === "" || !parsed.ok)) {
+      if (text !== "")
+        warnings.push(`${name.name} in the environment is ignored: as ${setting} it would have to be ${parsed.ok ? "" : parsed.expected}`);
+      continue;
+    }
+    if (name.deprecated) warnings.push(`${name.name} is deprecated: use ${option.environment.find((other) => !other.deprecated)?.name}`);
+    return { found: { name, text, parsed }, warnings };
+  }
+  return { warnings };
+}
+
+/** Warns of variables that look like settings and are none. */
+export function unknownVariables(table: OptionTable, environment: Environment): string[] {
+  const known = new Set(Object.values(table).flatMap((option) => option.environment.map(({ name }) => name)));
+  return Object.keys(environment)
+    .filter((name) => PREFIXED.test(name) && !known.has(name) && !name.startsWith("ALLEGRO_EXECUTOR_MESOSCONFIG_"))
+    .sort()
+    .map((name) => {
+      const meant = suggest(name, known);
+      return `${name} in the environment is no setting${meant === undefined ? "" : `; did you mean ${meant}?`}`;
+    });
+}
