@@ -1,5 +1,17 @@
+import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { parseGoDuration } from "@berth/duration";
+import type { HostSettings as ConfiguredHost, TaskSettings } from "@berth/config";
+import {
+  describeMistake,
+  describeSettings,
+  helpText,
+  type LoadedSettings,
+  loadSettings,
+  type SettingRow,
+  settingsEnvironment,
+  taskSettings,
+} from "@berth/config";
+import { TaskFailure } from "@berth/mesos";
 import type { ImageReference } from "@berth/runtime/docker/image-reference";
 import type { DockerTaskOptions } from "@berth/runtime/docker/plan";
 import { registryAuth, registryAuthHeader } from "@berth/runtime/docker/registry-auth";
@@ -8,6 +20,8 @@ import { VERSION } from "./version.ts";
 
 /** What decides how one task is run, compiled: durations in milliseconds, nothing undefined that has a default. */
 export interface TaskOptions {
+  /** Every setting of scope task, as this task has it. */
+  settings: TaskSettings;
   docker: DockerTaskOptions;
   killTaskTimeoutMs: number;
   exitStates: ExitStates;
@@ -16,51 +30,118 @@ export interface TaskOptions {
   sparedFromSigterm: readonly string[];
   awsRole: string;
   awsRoleTtlMs: number;
+  /** Overrides of the task that are not allowed, a sentence each. */
+  warnings: readonly string[];
 }
 
+/** The daemon's settings, compiled. */
 export interface HostSettings {
+  configured: ConfiguredHost;
   socket: string;
   adminSocket: string;
   logLevel: string;
   logFormat: "auto" | "json" | "pretty";
   adoptionWindowMs: number;
   keepFailedMs: number;
+  removeContainers: boolean;
+  warnings: readonly string[];
+  /** The environment for libraries that read their own variables (DOCKER_*, VAULT_*, REDIS_URL, CONSUL_*), flags and file included. */
+  environment: Readonly<Record<string, string | undefined>>;
+  /** The settings of a task with this executor environment. Throws a TaskFailure that names every override that does not fit. */
   taskOptions(executorEnvironment: Readonly<Record<string, string>>): TaskOptions;
+  /** The X-Registry-Auth header for an image, read anew at each call; undefined: pull anonymously. */
   registryAuth(image: ImageReference, options: TaskOptions, signal: AbortSignal): Promise<string | undefined>;
-  describe(): unknown;
+  /** Every setting with its value and where it came from; secrets are masked. */
+  describe(): SettingRow[];
 }
 
-export function readSettings(_argv: readonly string[], environment: Readonly<Record<string, string | undefined>>): HostSettings {
-  const socket = environment.BERTH_SOCKET ?? "/run/berth/berthd.sock";
+/** A start that is no start: `--help`, `--version`, or settings with mistakes. `text` is for the person at the terminal. */
+export class NotStarting extends Error {
+  override readonly name = "NotStarting";
+  readonly exitCode: number;
+
+  constructor(text: string, exitCode: number) {
+    super(text);
+    this.exitCode = exitCode;
+  }
+}
+
+/** Reads flags, environment and file. Throws {@link NotStarting} with all mistakes at once. */
+export function readSettings(
+  argv: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+  readFile: (path: string) => string | undefined = readFileIfThere,
+): HostSettings {
+  const loaded = loadSettings({ argv, environment, readFile });
+  if (loaded.request === "help") throw new NotStarting(helpText(), 0);
+  if (loaded.request === "version") throw new NotStarting(`berthd ${VERSION}`, 0);
+  if (loaded.mistakes.length > 0) {
+    const lines = loaded.mistakes.map((mistake) => `  ${describeMistake(mistake)}`);
+    throw new NotStarting(`berthd cannot start, these settings are wrong:\n${lines.join("\n")}`, 2);
+  }
+  return compile(loaded, environment);
+}
+
+function compile(loaded: LoadedSettings, given: Readonly<Record<string, string | undefined>>): HostSettings {
+  const { settings, origins } = loaded;
+  const environment = settingsEnvironment(given, { ...settings }, origins);
   return {
-    socket,
-    adminSocket: join(dirname(socket), "admin.sock"),
-    logLevel: environment.BERTH_LOG_LEVEL ?? "info",
-    logFormat: "auto",
-    adoptionWindowMs: parseGoDuration(environment.EXECUTOR_ADOPTION_WINDOW ?? "30s") ?? 30_000,
-    keepFailedMs: 0,
-    taskOptions: () => ({
-      docker: {
-        forceCpuLimit: false,
-        useCpuShares: false,
-        forceMemoryLimit: false,
-        killTaskTimeoutMs: 5000,
-        containerNames: "berth",
-        version: VERSION,
-        instance: socket,
-      },
-      killTaskTimeoutMs: 5000,
-      exitStates: "berth",
-      pullAttempts: 5,
-      dockerRepository: "",
-      sparedFromSigterm: [],
-      awsRole: "",
-      awsRoleTtlMs: 0,
-    }),
+    configured: settings,
+    socket: settings.socket,
+    adminSocket: join(dirname(settings.socket), "admin.sock"),
+    logLevel: settings.debug ? "debug" : settings.logLevel,
+    logFormat: settings.logFormat,
+    adoptionWindowMs: settings.adoptionWindow,
+    keepFailedMs: settings.keepFailed,
+    removeContainers: settings.removeContainers,
+    warnings: loaded.warnings,
+    environment,
+    taskOptions: (executorEnvironment) => taskOptions(loaded, executorEnvironment, environment),
     registryAuth: async (image, options, signal) => {
       const { credentials } = await registryAuth(image, { environment, dockerRepository: options.dockerRepository, signal });
       return credentials === undefined ? undefined : registryAuthHeader(credentials);
     },
-    describe: () => [],
+    describe: () => describeSettings({ ...settings }, origins),
   };
+}
+
+function taskOptions(
+  loaded: LoadedSettings,
+  executorEnvironment: Readonly<Record<string, string>>,
+  environment: Readonly<Record<string, string | undefined>>,
+): TaskOptions {
+  const { settings, mistakes, warnings } = taskSettings(loaded, executorEnvironment);
+  if (mistakes.length > 0) {
+    throw new TaskFailure(`the executor's environment has settings that do not fit: ${mistakes.map(describeMistake).join("; ")}`);
+  }
+  return {
+    settings,
+    docker: {
+      forceCpuLimit: settings.forceCpuLimit,
+      useCpuShares: settings.useCpuShares,
+      forceMemoryLimit: settings.forceMemoryLimit,
+      killTaskTimeoutMs: settings.killTaskTimeout,
+      containerNames: loaded.settings.containerNames,
+      version: VERSION,
+      instance: loaded.settings.socket,
+      ...(environment.VAULT_ADDR === undefined ? {} : { vaultAddress: environment.VAULT_ADDR }),
+    },
+    killTaskTimeoutMs: settings.killTaskTimeout,
+    exitStates: settings.exitStates,
+    pullAttempts: loaded.settings.pullAttempts,
+    dockerRepository: loaded.settings.dockerRepository,
+    sparedFromSigterm: settings.sigtermExcludeProcesses,
+    awsRole: settings.awsRole,
+    awsRoleTtlMs: settings.awsRoleTtl,
+    warnings,
+  };
+}
+
+function readFileIfThere(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
 }

@@ -58,10 +58,21 @@ export class Supervisor {
 
     // Several supervisors may share one engine (tests, a laptop): each looks only at what carries its own socket's name.
     const instanceLabel = `${CONTAINER_LABELS.instance}=${settings.socket}`;
-    const engine = new DockerEngine({ endpoint: dockerEndpoint(environment), watchLabel: instanceLabel, log });
+    const engine = new DockerEngine({
+      endpoint: dockerEndpoint(settings.environment),
+      watchLabel: instanceLabel,
+      log,
+      limits: { calls: settings.configured.dockerConnections },
+      maxHeapMb: mebibytes(settings.configured.dockerThreadHeap),
+    });
     this.#engine = engine;
 
-    const vault = VaultLane.open({ settings: vaultSettingsFrom(environment), log, secrets });
+    const vault = VaultLane.open({
+      settings: vaultSettingsFrom(settings.environment),
+      log,
+      secrets,
+      maxHeapMb: mebibytes(settings.configured.vaultThreadHeap),
+    });
     this.#vault = vault;
     vault.on("leaseLost", ({ taskKey: key, reason }) => {
       for (const task of this.#executors.tasks()) if (taskKey(task.identity) === key) task.stop("lease-ended", reason);
@@ -83,6 +94,7 @@ export class Supervisor {
         return this.#host === undefined ? options : { ...options, docker: { ...options.docker, host: this.#host } };
       },
       registryAuth: settings.registryAuth,
+      keepsContainer: (outcome) => !settings.removeContainers || (settings.keepFailedMs > 0 && outcome.state === "TASK_FAILED"),
       secretsFor: (identity, options) => new VaultSecrets(vault, secrets, identity, options),
       logsFor: () => ({ follow: () => {}, finish: async () => [] }),
       watchesFor: () => [completionTimeWatch(now)],
@@ -103,7 +115,7 @@ export class Supervisor {
       executors,
       instanceLabel,
       adoptionWindowMs: settings.adoptionWindowMs,
-      keepFailedMs: settings.keepFailedMs,
+      keepFailedMs: settings.removeContainers ? settings.keepFailedMs : Number.POSITIVE_INFINITY,
       now,
       log,
     });
@@ -135,6 +147,14 @@ export class Supervisor {
     this.#admin = createAdminServer(routes, log, (text) => secrets.mask(text));
   }
 
+  /** Every setting and where it came from: the first thing that one asks of a daemon that does not do what it should. */
+  #printSettings(): void {
+    for (const warning of this.#settings.warnings) this.#log.warn({ warning }, "a setting is not as it should be");
+    const rows = this.#settings.describe();
+    this.#log.info({ settings: rows.filter(({ origin }) => origin !== "default") }, "settings that differ from the defaults");
+    this.#log.debug({ settings: rows }, "all settings");
+  }
+
   /** What the engine's machine has, for shares and OOM scores. */
   async #learnHost(): Promise<void> {
     try {
@@ -149,6 +169,7 @@ export class Supervisor {
   /** Serves the sockets. Returns when workers and operators can connect; dockerd may still be away. */
   async start(): Promise<void> {
     const { socket, adminSocket } = this.#settings;
+    this.#printSettings();
     const sources = socketSources(process.env, { workers: socket, admin: adminSocket });
     const groupId = berthGroupId();
     void this.#engine.watch().catch((error: unknown) => this.#log.warn({ err: error }, "the Docker event stream could not be opened"));
@@ -174,4 +195,8 @@ export class Supervisor {
     await Promise.all([this.#engine.close(), this.#vault.close()]);
     process.exit(0);
   }
+}
+
+function mebibytes(bytes: number): number {
+  return Math.max(16, Math.round(bytes / 1024 / 1024));
 }

@@ -13,6 +13,7 @@ import type { Executor } from "./executor/executor.ts";
 import { isCommandTask } from "./process/process-plan.ts";
 import { ProcessRuntime } from "./process/process-runtime.ts";
 import type { TaskOptions } from "./settings.ts";
+import type { Outcome } from "./task/outcome.ts";
 import type { LogPort, SecretPort, TaskLog, Watch } from "./task/ports.ts";
 import type { TaskRuntime } from "./task/runtime.ts";
 import type { Checkpoint } from "./task/situation.ts";
@@ -28,6 +29,8 @@ export interface TaskFactoryParts {
   /** The task's settings: the host's, with what its executor's environment may override. Throws a TaskFailure for a bad override. */
   optionsFor: (executorEnvironment: Readonly<Record<string, string>>) => TaskOptions;
   registryAuth: (image: ImageReference, options: TaskOptions, signal: AbortSignal) => Promise<string | undefined>;
+  /** Whether the container of a task with this outcome stays for a post-mortem. */
+  keepsContainer: (outcome: Outcome) => boolean;
   secretsFor: (identity: TaskIdentity, options: TaskOptions) => SecretPort;
   logsFor: (executor: Executor, identity: TaskIdentity, options: TaskOptions, task: TaskInfo | undefined) => LogPort;
   watchesFor: (executor: Executor, identity: TaskIdentity, options: TaskOptions, runtime: TaskRuntime) => Watch[];
@@ -60,6 +63,8 @@ export class TaskFactory {
       secrets: parts.secretsFor(identity, options),
       logs: parts.logsFor(executor, identity, options, info),
       watches: parts.watchesFor(executor, identity, options, runtime),
+      keepsContainer: parts.keepsContainer,
+      warnings: options.warnings,
       takesKilling: hello.frameworkCapabilities.includes("TASK_KILLING_STATE"),
       exitStates: options.exitStates,
       defaultGracePeriodMs: options.killTaskTimeoutMs,

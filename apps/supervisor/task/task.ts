@@ -25,6 +25,10 @@ export interface TaskParts {
   logs: LogPort;
   watches: readonly Watch[];
   takesKilling: boolean;
+  /** Whether the container of a task with this outcome stays for a post-mortem; the reaper removes it later. */
+  keepsContainer: (outcome: Outcome) => boolean;
+  /** Said once, at the task's beginning. */
+  warnings: readonly string[];
   exitStates: ExitStates;
   /** Where neither the KILL nor the TaskInfo gives a grace period, milliseconds. */
   defaultGracePeriodMs: number;
@@ -394,7 +398,8 @@ export class Task {
       case "report-outcome":
         return this.#reportOutcome();
       case "remove":
-        await this.runtime.remove();
+        if (this.#checkpoint.outcome === undefined || !this.#parts.keepsContainer(this.#checkpoint.outcome)) await this.runtime.remove();
+        else this.#note("kept", `${this.runtime.name}, for a look at it`);
         this.#removed = true;
         return;
       case "finish":
@@ -435,7 +440,7 @@ export class Task {
   }
 
   #logPlan(plan: PlannedTask): void {
-    for (const warning of plan.warnings) this.#note("warning", warning);
+    for (const warning of [...this.#parts.warnings, ...plan.warnings]) this.#note("warning", warning);
     const variables = Object.keys(plan.environment).map((name) => `${name} (${plan.origins[name] ?? "hook"})`);
     this.#parts.log.info({ ...this.#fields(), image: plan.image, variables, warnings: plan.warnings }, "the task is planned");
   }

@@ -78,8 +78,9 @@ export class Children {
   signal(taskId: string, signal: number, except: readonly string[] = []): void {
     const running = this.#running.get(taskId);
     if (running === undefined) return;
+    if (signal === SIGTERM) running.asked = true;
     // After a SIGKILL nothing has time any more.
-    running.asked = signal === SIGTERM;
+    if (signal === SIGKILL) running.asked = false;
     if (signal === SIGKILL) killCgroup(this.#host, running.cgroup);
     signalTree(this.#host, running.root, signal, except);
   }
