@@ -1,0 +1,165 @@
+import { EventEmitter } from "node:events";
+import { Lane, type LaneLog, LaneLostError } from "@berth/lane";
+import type { RelayStart } from "./relay.ts";
+import type {
+  FollowRequest,
+  LastLogs,
+  LastLogsRequest,
+  LogPosition,
+  LogStatistics,
+  LogThreadMethods,
+  ReadLine,
+  ReadRequest,
+  StopRequest,
+  StreamName,
+  TaskLogStatistics,
+  ThreadLogLine,
+} from "./types.ts";
+
+export interface LogLaneLog extends LaneLog {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+}
+
+export interface LogLaneOptions extends RelayStart {
+  log: LogLaneLog;
+  /** Heap limit of the thread in MiB. */
+  maxHeapMb?: number;
+}
+
+export interface LogLaneEvents {
+  /** New positions for the checkpoints; together, a few times a second, and after each 64 KiB of one stream. */
+  positions: [Array<{ taskKey: string; position: LogPosition }>];
+  /** Bytes for a sandbox that only the worker can write to. Nothing more comes for this task until `done` is called. */
+  output: [{ taskKey: string; stream: StreamName; bytes: Uint8Array; done: () => void }];
+  /** Something about a task's logs is wrong (a receiver away, a gap); `undefined` when it is well again. Said once per change. */
+  problem: [{ taskKey: string; problem: string | undefined }];
+}
+
+/**
+ * The supervisor's door to all log work: one thread that reads every task's output and sends it on.
+ *
+ * INVARIANTS: a thread that dies is replaced and continues each task at its last confirmed position (at most one batch twice);
+ * nothing here blocks the caller or the container; after `stop` returned, the task's sinks get nothing more.
+ */
+export class LogLane extends EventEmitter<LogLaneEvents> {
+  readonly #lane: Lane<LogThreadMethods>;
+  readonly #log: LogLaneLog;
+  readonly #followed = new Map<string, FollowRequest>();
+
+  private constructor(options: LogLaneOptions) {
+    super();
+    const { log, maxHeapMb, ...start } = options;
+    this.#log = log;
+    this.#lane = new Lane<LogThreadMethods>({
+      name: "logs",
+      entry: new URL("./logs.thread.ts", import.meta.url),
+      start: start satisfies RelayStart,
+      log,
+      ...(maxHeapMb === undefined ? {} : { maxHeapMb }),
+    });
+    const lane = this.#lane;
+    lane.on("log", (line: ThreadLogLine) => log[line.level](line.fields, line.message));
+    lane.on("positions", (batch: Array<{ taskKey: string; position: LogPosition }>) => this.#keep(batch));
+    lane.on("problem", (event: { taskKey: string; problem: string | undefined }) => this.emit("problem", event));
+    lane.on("output", (event: { id: number; taskKey: string; stream: StreamName; bytes: Uint8Array }) => this.#output(event));
+    lane.on("restarted", () => this.#refollow());
+  }
+
+  static open(options: LogLaneOptions): LogLane {
+    return new LogLane(options);
+  }
+
+  /** How often the thread had to be replaced. */
+  get restarts(): number {
+    return this.#lane.restarts;
+  }
+
+  /** Relays a task from `request.position` (or its beginning) until `stop`. A second call for the same task replaces the first. */
+  async follow(request: FollowRequest): Promise<void> {
+    this.#followed.set(request.taskKey, request);
+    await this.#call("follow", request);
+  }
+
+  /** Output of a task whose source is `pushed`. Bytes of a task that is not followed are dropped. */
+  push(taskKey: string, stream: StreamName, bytes: Uint8Array): void {
+    if (!this.#followed.has(taskKey)) return;
+    this.#lane.call("push", { taskKey, stream, bytes }).catch((err: unknown) => {
+      this.#log.warn({ taskKey, stream, bytes: bytes.length, err }, "output of a command task is lost to the relay");
+    });
+  }
+
+  /** Ends a task's relay; returns what came of it, undefined when it was not followed. */
+  async stop(request: StopRequest, signal?: AbortSignal): Promise<TaskLogStatistics | undefined> {
+    if (!this.#followed.has(request.taskKey)) return undefined;
+    try {
+      return await this.#call("stop", request, signal);
+    } finally {
+      this.#followed.delete(request.taskKey);
+    }
+  }
+
+  /** Copies a failed or killed task's last output to its sandbox and returns the last lines. Never throws for a log that cannot be read. */
+  async lastLogs(request: LastLogsRequest, signal?: AbortSignal): Promise<LastLogs> {
+    return this.#call("lastLogs", request, signal);
+  }
+
+  /** Lines of a task as they are and, with `follow`, as they come. Ends when the consumer stops or `signal` aborts. */
+  async *read(request: ReadRequest, signal?: AbortSignal): AsyncGenerator<ReadLine[], void, undefined> {
+    const id = await this.#lane.call("readOpen", request, signal);
+    try {
+      for (;;) {
+        const lines = await this.#lane.call("readNext", { id }, signal);
+        if (lines.length === 0) return;
+        yield lines;
+      }
+    } finally {
+      await this.#lane.call("readClose", { id }).catch(() => {});
+    }
+  }
+
+  async stats(): Promise<LogStatistics> {
+    return this.#call("stats", undefined);
+  }
+
+  /** Confirms what was sent, ends the thread. */
+  async close(): Promise<void> {
+    await this.#lane.close();
+  }
+
+  async #call<Name extends keyof LogThreadMethods>(
+    method: Name,
+    argument: Parameters<LogThreadMethods[Name]>[0],
+    signal?: AbortSignal,
+  ): Promise<Awaited<ReturnType<LogThreadMethods[Name]>>> {
+    for (let send = 1; ; send++) {
+      try {
+        return (await this.#lane.call(method, argument as never, signal)) as Awaited<ReturnType<LogThreadMethods[Name]>>;
+      } catch (error) {
+        // A thread that dies under a call gets it again: every method is safe to repeat.
+        if (!(error instanceof LaneLostError) || send >= 3) throw error;
+      }
+    }
+  }
+
+  #keep(batch: Array<{ taskKey: string; position: LogPosition }>): void {
+    for (const { taskKey, position } of batch) {
+      const request = this.#followed.get(taskKey);
+      if (request !== undefined) this.#followed.set(taskKey, { ...request, position });
+    }
+    this.emit("positions", batch);
+  }
+
+  #output({ id, taskKey, stream, bytes }: { id: number; taskKey: string; stream: StreamName; bytes: Uint8Array }): void {
+    const done = (): void => void this.#lane.call("outputTaken", { id }).catch(() => {});
+    if (!this.emit("output", { taskKey, stream, bytes, done })) done();
+  }
+
+  #refollow(): void {
+    for (const request of this.#followed.values()) {
+      this.#lane.call("follow", request).catch((err: unknown) => {
+        this.#log.warn({ taskKey: request.taskKey, err }, "a task's logs could not be handed to the new log thread");
+      });
+    }
+  }
+}

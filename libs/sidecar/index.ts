@@ -1,0 +1,2 @@
+export { SidecarLane, type SidecarLaneEvents, type SidecarLaneOptions, type SidecarLog } from "./sidecar-lane.ts";
+export * from "./types.ts";
