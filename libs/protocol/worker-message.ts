@@ -28,14 +28,21 @@ const wanted = z.object({
 });
 
 const child = z.object({ pid: z.number().int().positive(), startTime: text });
-const exit = z.object({ exitCode: z.number().int().optional(), signal: z.number().int().optional(), at: z.number(), oomKilled: z.boolean().optional() });
+const exit = z.object({
+  exitCode: z.number().int().optional(),
+  signal: z.number().int().optional(),
+  at: z.number(),
+  oomKilled: z.boolean().optional(),
+});
 
 const record = z.object({
   taskId: id,
   taskInfo: z.looseObject({ task_id: z.object({ value: text }) }),
   launchedAt: z.number(),
   group: z.array(id).optional(),
-  lastStatus: z.object({ state, message: text.optional(), reason: text.optional(), healthy: z.boolean().optional(), at: z.number() }).optional(),
+  lastStatus: z
+    .object({ state, message: text.optional(), reason: text.optional(), healthy: z.boolean().optional(), at: z.number() })
+    .optional(),
   wanted: wanted.optional(),
   child: child.optional(),
   exit: exit.optional(),
