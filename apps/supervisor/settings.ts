@@ -11,6 +11,7 @@ import {
   settingsEnvironment,
   taskSettings,
 } from "@berth/config";
+import { HooksConfig, Policy } from "@berth/hooks";
 import { TaskFailure } from "@berth/mesos";
 import type { ImageReference } from "@berth/runtime/docker/image-reference";
 import type { DockerTaskOptions } from "@berth/runtime/docker/plan";
@@ -45,6 +46,8 @@ export interface HostSettings {
   keepFailedMs: number;
   removeContainers: boolean;
   warnings: readonly string[];
+  hooks: HooksConfig;
+  policy: Policy;
   /** The environment for libraries that read their own variables (DOCKER_*, VAULT_*, REDIS_URL, CONSUL_*), flags and file included. */
   environment: Readonly<Record<string, string | undefined>>;
   /** The settings of a task with this executor environment. Throws a TaskFailure that names every override that does not fit. */
@@ -72,7 +75,7 @@ export function readSettings(
   environment: Readonly<Record<string, string | undefined>>,
   readFile: (path: string) => string | undefined = readFileIfThere,
 ): HostSettings {
-  const loaded = loadSettings({ argv, environment, readFile });
+  const loaded = loadSettings({ argv, environment, readFile, schemas: { ...HooksConfig.shape, policy: Policy.prefault({}) } });
   if (loaded.request === "help") throw new NotStarting(helpText(), 0);
   if (loaded.request === "version") throw new NotStarting(`berthd ${VERSION}`, 0);
   if (loaded.mistakes.length > 0) {
@@ -85,6 +88,7 @@ export function readSettings(
 function compile(loaded: LoadedSettings, given: Readonly<Record<string, string | undefined>>): HostSettings {
   const { settings, origins } = loaded;
   const environment = settingsEnvironment(given, { ...settings }, origins);
+  const { hooks, acl, iptables, consul, vaas, netns, network } = settings;
   return {
     configured: settings,
     socket: settings.socket,
@@ -95,6 +99,8 @@ function compile(loaded: LoadedSettings, given: Readonly<Record<string, string |
     keepFailedMs: settings.keepFailed,
     removeContainers: settings.removeContainers,
     warnings: loaded.warnings,
+    hooks: HooksConfig.parse(withoutNulls({ hooks, acl, iptables, consul, vaas, netns, network })),
+    policy: Policy.parse(settings.policy ?? {}),
     environment,
     taskOptions: (executorEnvironment) => taskOptions(loaded, executorEnvironment, environment),
     registryAuth: async (image, options, signal) => {
@@ -103,6 +109,11 @@ function compile(loaded: LoadedSettings, given: Readonly<Record<string, string |
     },
     describe: () => describeSettings({ ...settings }, origins),
   };
+}
+
+/** A section that is not in the file gets its schema's own defaults. */
+function withoutNulls(sections: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(sections).filter(([, value]) => value !== null));
 }
 
 function taskOptions(

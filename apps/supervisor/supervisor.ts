@@ -1,9 +1,10 @@
 import { hostname } from "node:os";
-import { HookRunner } from "@berth/hooks";
+import { createHealthWatches } from "@berth/health";
+import { builtInHooks, enforcePolicy, type Hook, HookRunner, judgePlan } from "@berth/hooks";
 import { SecretRegistry } from "@berth/redact";
 import { DockerEngine } from "@berth/runtime/docker/engine";
 import { dockerEndpoint } from "@berth/runtime/docker/engine-endpoint";
-import { CONTAINER_LABELS } from "@berth/runtime/docker/plan";
+import { CONTAINER_LABELS, type ContainerPlan } from "@berth/runtime/docker/plan";
 import { VaultLane, vaultSettingsFrom } from "@berth/vault";
 import { createAdminServer } from "./admin/http.ts";
 import { Counter, LoopLag } from "./admin/metrics.ts";
@@ -44,7 +45,11 @@ export class Supervisor {
   #host: { cpus: number; memoryBytes: number } | undefined;
   #stopping = false;
 
-  constructor(settings: HostSettings, environment: Readonly<Record<string, string | undefined>> = process.env) {
+  constructor(
+    settings: HostSettings,
+    userHooks: readonly Hook[] = [],
+    environment: Readonly<Record<string, string | undefined>> = process.env,
+  ) {
     const now = Date.now;
     const startedAt = now();
     this.#settings = settings;
@@ -81,7 +86,10 @@ export class Supervisor {
       for (const task of this.#executors.tasks()) if (taskKey(task.identity) === key) task.keepLeases(leases);
     });
 
-    const hooks = new HookRunner([], log);
+    const hooks = new HookRunner([...builtInHooks(settings.hooks, { environment: settings.environment }), ...userHooks], log);
+    const { health, check } = createHealthWatches({ exec: (request, signal) => engine.exec(request, signal), now, log });
+    const checks = settings.configured.healthChecks ? [health, check] : [];
+    const judge = (plan: ContainerPlan): string[] => enforcePolicy(judgePlan(plan.create, plan.image, settings.policy));
     const factory = new TaskFactory({
       engine,
       hooks,
@@ -97,7 +105,8 @@ export class Supervisor {
       keepsContainer: (outcome) => !settings.removeContainers || (settings.keepFailedMs > 0 && outcome.state === "TASK_FAILED"),
       secretsFor: (identity, options) => new VaultSecrets(vault, secrets, identity, options),
       logsFor: () => ({ follow: () => {}, finish: async () => [] }),
-      watchesFor: () => [completionTimeWatch(now)],
+      judge,
+      watchesFor: () => [completionTimeWatch(now), ...checks],
     });
     const executors = new Executors({
       createTask: (executor, record, task) => factory.create(executor, record, task),
@@ -126,7 +135,7 @@ export class Supervisor {
       version: VERSION,
       startedAt,
       now,
-      plan: (task) => planView(withoutSecrets(task), settings.taskOptions({}), hooks.hooks, hostname()),
+      plan: (task) => planView(withoutSecrets(task), settings.taskOptions({}), { hooks: hooks.hooks, judge, hostname: hostname() }),
       hooks: () =>
         hooks.hooks.map(({ name, priority, timeoutMs, failsTask, stages }) => ({
           name,

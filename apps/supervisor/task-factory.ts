@@ -5,7 +5,7 @@ import type { TaskRecord } from "@berth/protocol";
 import type { TaskIdentity } from "@berth/runtime";
 import type { DockerEngine } from "@berth/runtime/docker/engine";
 import type { ImageReference } from "@berth/runtime/docker/image-reference";
-import { CONTAINER_LABELS, nameFor, parseDropInFlags } from "@berth/runtime/docker/plan";
+import { CONTAINER_LABELS, type ContainerPlan, nameFor, parseDropInFlags } from "@berth/runtime/docker/plan";
 import type { Counter } from "./admin/metrics.ts";
 import { DockerRuntime } from "./docker/docker-runtime.ts";
 import type { EventJournal } from "./event-journal.ts";
@@ -28,6 +28,7 @@ export interface TaskFactoryParts {
   log: TaskLog;
   /** The task's settings: the host's, with what its executor's environment may override. Throws a TaskFailure for a bad override. */
   optionsFor: (executorEnvironment: Readonly<Record<string, string>>) => TaskOptions;
+  judge: (plan: ContainerPlan) => string[];
   registryAuth: (image: ImageReference, options: TaskOptions, signal: AbortSignal) => Promise<string | undefined>;
   /** Whether the container of a task with this outcome stays for a post-mortem. */
   keepsContainer: (outcome: Outcome) => boolean;
@@ -115,6 +116,7 @@ export class TaskFactory {
       name: nameFor(identity, parseDropInFlags(hello.args), options.docker),
       id: (record.checkpoint?.data as Checkpoint | undefined)?.id,
       pullAttempts: options.pullAttempts,
+      judge: parts.judge,
       registryAuth: (image, signal) => parts.registryAuth(image, options, signal),
     });
   }

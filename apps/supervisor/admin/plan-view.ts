@@ -1,7 +1,7 @@
 import { type Hook, type HookTask, STAGES } from "@berth/hooks";
 import type { TaskInfo } from "@berth/mesos/task-info";
 import type { TaskIdentity } from "@berth/runtime";
-import { environmentRecord, planContainer } from "@berth/runtime/docker/plan";
+import { type ContainerPlan, environmentRecord, planContainer } from "@berth/runtime/docker/plan";
 import { isCommandTask, planProcess } from "../process/process-plan.ts";
 import type { TaskOptions } from "../settings.ts";
 
@@ -22,16 +22,25 @@ export interface PlanView {
   hooks: Array<{ stage: string; hook: string; does: string }>;
 }
 
+export interface PlanningHost {
+  hooks: readonly Hook[];
+  /** Throws the TaskFailure by which the host's policy refuses a plan, or returns warnings. */
+  judge: (plan: ContainerPlan) => string[];
+  hostname: string;
+}
+
 /** The ids that a launch would have are not known yet; names derived from them differ. */
 const SOME_RUN: Omit<TaskIdentity, "taskId"> = { frameworkId: "<framework>", executorId: "<executor>", containerId: "<container>" };
 
 /** Plans a task as a launch would. Throws the TaskFailure that the launch would end with. */
-export function planView(task: TaskInfo, options: TaskOptions, hooks: readonly Hook[], hostname: string): PlanView {
+export function planView(task: TaskInfo, options: TaskOptions, host: PlanningHost): PlanView {
   const identity = { ...SOME_RUN, taskId: task.task_id.value };
-  const surroundings = { executorEnvironment: {}, agentHostname: hostname, sandbox: "<sandbox>" };
-  const planned = isCommandTask(task) ? planCommand(task, identity, options) : planDocker(task, identity, options, surroundings);
+  const surroundings = { executorEnvironment: {}, agentHostname: host.hostname, sandbox: "<sandbox>" };
+  const planned = isCommandTask(task)
+    ? planCommand(task, identity, options)
+    : planDocker(task, identity, options, { ...surroundings, judge: host.judge });
   const hookTask: HookTask = { identity, runtime: planned.runtime, task, environment: planned.environment, ...surroundings };
-  return { ...planned, hooks: STAGES.flatMap((stage) => hooksOf(hooks, stage, hookTask)) };
+  return { ...planned, hooks: STAGES.flatMap((stage) => hooksOf(host.hooks, stage, hookTask)) };
 }
 
 function hooksOf(hooks: readonly Hook[], stage: (typeof STAGES)[number], task: HookTask): PlanView["hooks"] {
@@ -45,7 +54,10 @@ function planDocker(
   task: TaskInfo,
   identity: TaskIdentity,
   options: TaskOptions,
-  surroundings: { executorEnvironment: Record<string, string>; agentHostname: string; sandbox: string },
+  {
+    judge,
+    ...surroundings
+  }: { executorEnvironment: Record<string, string>; agentHostname: string; sandbox: string; judge: PlanningHost["judge"] },
 ): Omit<PlanView, "hooks"> {
   const plan = planContainer({ identity, task, ...surroundings, executorArguments: [], worker: { pid: 1 }, options: options.docker });
   return {
@@ -56,7 +68,7 @@ function planDocker(
     environment: environmentRecord(plan.environment),
     withheld: plan.withheldVariables,
     gracePeriodMs: plan.stopTimeoutMs,
-    warnings: plan.warnings,
+    warnings: [...plan.warnings, ...judge(plan)],
   };
 }
 

@@ -28,6 +28,8 @@ export interface DockerRuntimeParts {
   /** Its id, where an earlier supervisor created it: found so whatever its name was then. */
   id: string | undefined;
   pullAttempts: number;
+  /** Judges the create request by the host's policy: throws the TaskFailure that refuses it, or returns warnings. */
+  judge: (plan: ContainerPlan) => string[];
   /** The X-Registry-Auth header for an image; read anew at each pull. */
   registryAuth: (image: ImageReference, signal: AbortSignal) => Promise<string | undefined>;
 }
@@ -64,6 +66,7 @@ export class DockerRuntime implements TaskRuntime {
     const plan = planContainer({ ...input, task, options: { ...input.options, extraLabels } });
     this.#plan = plan;
     this.#name = plan.name;
+    const policyWarnings = this.#parts.judge(plan);
     const memory = plan.create.HostConfig.Memory;
     return {
       environment: environmentRecord(plan.environment),
@@ -71,7 +74,7 @@ export class DockerRuntime implements TaskRuntime {
       gracePeriodMs: plan.stopTimeoutMs,
       ...(memory === undefined || memory === 0 ? {} : { memoryLimitBytes: memory }),
       image: plan.image.written,
-      warnings: plan.warnings,
+      warnings: [...plan.warnings, ...policyWarnings],
     };
   }
 

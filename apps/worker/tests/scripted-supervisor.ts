@@ -126,14 +126,14 @@ export class ScriptedSupervisor implements AsyncDisposable {
       if (record.terminalAcknowledged === true) continue;
       if (record.wanted !== undefined) this.#want(taskId);
       const end = this.#ends.get(taskId);
-      if (record.lastStatus === undefined || !isTerminal(record.lastStatus.state)) {
+      if (record.lastStatus === undefined) {
         this.send({ type: "update", taskId, update: { state: "TASK_STARTING" } });
         this.send({ type: "update", taskId, update: { state: "TASK_RUNNING" } });
         record.lastStatus = { state: "TASK_RUNNING", at: 0 };
-        if (end === undefined) continue;
-        this.send({ type: "update", taskId, update: { state: end, message: "over" } });
-        record.lastStatus = { state: end, at: 0 };
       }
+      if (end === undefined || isTerminal(record.lastStatus.state)) continue;
+      this.send({ type: "update", taskId, update: { state: end, message: "over" } });
+      record.lastStatus = { state: end, at: 0 };
     }
     const records = [...this.#tasks.values()];
     if (records.length > 0 && records.every((record) => record.terminalAcknowledged === true)) this.send({ type: "exit", code: 0 });
