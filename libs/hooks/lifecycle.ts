@@ -64,6 +64,8 @@ export interface HookStop {
   /** "framework-kill", "unhealthy", "ended" (by itself), "launch-failed" … */
   cause: string;
   message: string;
+  /** When the stop was decided, milliseconds since the epoch: a wait that a restarted supervisor takes up again counts from here. */
+  since: number;
   /** The process is over (or never ran): there is nothing to drain, and nothing to wait for. */
   alreadyEnded: boolean;
   /** Milliseconds since the epoch; the first signal is sent then at the latest. */
