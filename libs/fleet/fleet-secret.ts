@@ -28,6 +28,12 @@ export interface FleetLock {
 
 export type Exclusive<T> = { held: true; value: T } | { held: false; holder: string };
 
+/** What `read` gives. */
+export interface SharedRecord extends OpenedRecord {
+  /** Until Redis drops it. */
+  remainingMs: number;
+}
+
 export interface FleetState {
   state: "joined" | "away" | "wrong key";
   problem?: string;
@@ -89,15 +95,16 @@ export class FleetSecret {
     return problem === undefined ? { state: "joined", ...holder } : { state: "away", problem, ...holder };
   }
 
-  /** The fleet's value, or undefined when there is none yet. */
-  async read(): Promise<OpenedRecord | undefined> {
+  /** The fleet's value, or undefined when there is none yet. Its remaining life is Redis's word: the hosts' clocks may differ. */
+  async read(): Promise<SharedRecord | undefined> {
     const ring = await this.#keyRing();
-    const text = await this.#connection.run((redis) => redis.get(this.#keys.value));
-    if (text === null) return undefined;
+    const { value } = this.#keys;
+    const [text, remainingMs] = await this.#connection.run((redis) => Promise.all([redis.get(value), redis.pttl(value)]));
+    if (text === null || remainingMs === -2) return undefined;
     try {
       const opened = openRecord(ring, this.#options.purpose, text);
       this.#keyProblem = undefined;
-      return opened;
+      return { ...opened, remainingMs: remainingMs < 0 ? MAX_LIFETIME_MS : remainingMs };
     } catch (error) {
       this.#ring = undefined;
       throw this.#keyFailure(error);

@@ -47,6 +47,8 @@ export class FleetTokens {
     return this.#unlessAway(async () => {
       const record = await this.#secret.read();
       const token = record === undefined ? undefined : fromShared(record.payload);
+      // The end is counted by our own clock from what Redis says is left; a token without an end keeps none.
+      if (token?.expiresAt !== undefined) token.expiresAt = this.#options.now() + (record?.remainingMs ?? 0);
       const usable =
         token !== undefined && !isDead(token.value) && (token.expiresAt === undefined || token.expiresAt > this.#options.now() + 2_000);
       return usable ? token : "none";

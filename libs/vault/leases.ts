@@ -67,6 +67,11 @@ export class Leases {
     this.#schedule(lease);
   }
 
+  /** Whether any lease hangs on `token`. */
+  hangOn(token: HeldToken): boolean {
+    return [...this.#leases.values()].some((lease) => lease.token === token);
+  }
+
   of(taskKey: string): LeaseRecord[] {
     return [...this.#leases.values()].filter((lease) => lease.taskKey === taskKey).map(({ record }) => record);
   }

@@ -16,8 +16,8 @@ export interface SecretAnswer {
 }
 
 export interface SecretReaderOptions {
-  /** One authenticated GET; `path` is encoded. Fails by a VaultError. */
-  read: (path: string) => Promise<{ answer: VaultAnswer; token: HeldToken }>;
+  /** One authenticated GET; `path` is encoded, `mayLease` says whether a lease may come of it. Fails by a VaultError. */
+  read: (path: string, mayLease: boolean) => Promise<{ answer: VaultAnswer; token: HeldToken }>;
   cacheMs: number;
   limit: Semaphore;
   counters: VaultCounters;
@@ -44,7 +44,7 @@ export class SecretReader {
 
   constructor(options: SecretReaderOptions) {
     this.#options = options;
-    this.#mounts = new Mounts(async (path) => (await options.limit.run(() => options.read(path))).answer);
+    this.#mounts = new Mounts(async (path) => (await options.limit.run(() => options.read(path, false))).answer);
   }
 
   get cached(): number {
@@ -60,7 +60,8 @@ export class SecretReader {
     const apiPath = mount.kind === "kv2" ? kv2Path(mount.path, path) : path;
     const request = encodePath(apiPath) + (version === undefined ? "" : `?version=${version}`);
     // Only a key-value mount is known to give everyone the same answer; anything else may make credentials per request.
-    if (mount.kind === "other") return this.#fetch(apiPath, request, false);
+    if (mount.kind === "other") return this.#fetch(apiPath, request, { nested: false, mayLease: true });
+    const nested = mount.kind === "kv2";
     const { now, counters, cacheMs } = this.#options;
     const cached = this.#cache.get(request);
     if (cached !== undefined && now() < cached.until) {
@@ -70,11 +71,11 @@ export class SecretReader {
     const shared = this.#underWay.get(request);
     if (shared !== undefined) {
       const answer = await shared;
-      if (answer.lease !== undefined) return this.#fetch(apiPath, request, mount.kind === "kv2");
+      if (answer.lease !== undefined) return this.#fetch(apiPath, request, { nested, mayLease: true });
       counters.sharedReads += 1;
       return answer;
     }
-    const reading = this.#fetch(apiPath, request, mount.kind === "kv2").finally(() => this.#underWay.delete(request));
+    const reading = this.#fetch(apiPath, request, { nested, mayLease: false }).finally(() => this.#underWay.delete(request));
     this.#underWay.set(request, reading);
     const answer = await reading;
     if (cacheMs > 0 && answer.lease === undefined) this.#keep(request, answer);
@@ -86,11 +87,11 @@ export class SecretReader {
     this.#cache.clear();
   }
 
-  async #fetch(apiPath: string, request: string, nested: boolean): Promise<SecretAnswer> {
+  async #fetch(apiPath: string, request: string, { nested, mayLease }: { nested: boolean; mayLease: boolean }): Promise<SecretAnswer> {
     const { read, limit, counters } = this.#options;
     counters.secretReads += 1;
     const { answer, token } = await limit
-      .run(() => read(request))
+      .run(() => read(request, mayLease))
       .catch((error: unknown) => {
         // The mount may have been replaced, or turned from v1 into v2, since it was asked for.
         if (hasKind(error, "missing")) this.#mounts.forget();

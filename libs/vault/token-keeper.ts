@@ -19,6 +19,8 @@ export interface TokenKeeperOptions {
   onSensitive: (value: string, source: string) => void;
   /** A token is gone, and with it what was issued under it. */
   onTokenLost: (token: HeldToken) => void;
+  /** Whether leases of running tasks hang on a token. */
+  bearsLeases: (token: HeldToken) => boolean;
   /** A token will not be renewed any more: what hangs on it ends when it does. */
   onTokenAged: (token: HeldToken) => void;
   signal: AbortSignal;
@@ -120,6 +122,7 @@ export class TokenKeeper {
       "the Vault token ends before the lease would; getting a new one",
     );
     this.#setAside(token);
+    this.#keepForLeases(token);
     token = await this.get(signal);
     if (token.renewable && !this.#outlives(token, ms)) await this.#renew(token, ms);
     if (!this.#outlives(token, ms)) this.#longestMs = Math.min(this.#longestMs, this.#remaining(token));
@@ -145,7 +148,7 @@ export class TokenKeeper {
     }
     if (shared.value !== current.value) return this.#adopt(shared, current);
     current.shared = true;
-    if (shared.expiresAt !== undefined && shared.expiresAt > (current.expiresAt ?? 0)) {
+    if (shared.expiresAt !== undefined && shared.expiresAt > (current.expiresAt ?? 0) + 1_000) {
       current.expiresAt = shared.expiresAt;
       current.ttlMs = shared.ttlMs;
       current.atItsEnd = shared.atItsEnd;
@@ -156,7 +159,12 @@ export class TokenKeeper {
 
   /** The fleet's job came to this host: renew or replace if it is time to. */
   async renewForFleet(): Promise<void> {
+    const { fleet, local } = this.#options;
     await this.compareWithFleet();
+    if (this.#current === undefined && this.#acquiring === undefined) {
+      const shared = await fleet?.read((value) => local.isDead(value));
+      if (shared !== undefined && shared !== "none" && this.#current === undefined) this.#hold(shared);
+    }
     const token = this.#current;
     if (token === undefined || token.expiresAt === undefined || token.ttlMs === 0) return;
     const left = this.#remaining(token) / token.ttlMs;
@@ -212,7 +220,7 @@ export class TokenKeeper {
     const known = await local.inspect("fleet", shared.value).catch(() => undefined);
     if (known === undefined || this.#current !== previous) return;
     log.info({ accessor: shared.accessor }, "took up the fleet's Vault token");
-    this.#age(previous);
+    this.#keepForLeases(previous);
     this.#hold({ ...shared, ...(known.displayName === undefined ? {} : { displayName: known.displayName }) });
     await local.save(shared);
     const surplus = (previous.source === "userpass" || previous.source === "approle") && !previous.shared && !previous.hasLeases;
@@ -241,7 +249,28 @@ export class TokenKeeper {
     clearTimeout(this.#timer);
     this.#renewsAt = undefined;
     this.#current = undefined;
-    this.#age(token);
+  }
+
+  /** A token that is not used any more lives on for the leases that hang on it, as long as there are any and it can be renewed. */
+  #keepForLeases(token: HeldToken): void {
+    const { bearsLeases, onTokenLost, signal, settings } = this.#options;
+    if (!this.#canBeRenewed(token) || !bearsLeases(token)) return this.#age(token);
+    const renewLater = (ms: number): void => {
+      const timer = setTimeout(() => void renew(), Math.min(Math.max(ms, RETRY_LEAST_MS / 2), MAX_TIMER_MS));
+      timer.unref();
+      signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
+    };
+    const renew = async (): Promise<void> => {
+      if (signal.aborted || !bearsLeases(token)) return;
+      try {
+        await this.#renew(token, settings.ttlMs);
+        if (this.#canBeRenewed(token)) renewLater(this.#remaining(token) / 2);
+      } catch (error) {
+        if (hasKind(error, "invalidToken") || this.#ended(token)) onTokenLost(token);
+        else renewLater(Math.min(RETRY_MOST_MS, this.#remaining(token) / 4));
+      }
+    };
+    renewLater(this.#remaining(token) / 2);
   }
 
   #age(token: HeldToken): void {
@@ -272,9 +301,10 @@ export class TokenKeeper {
   }
 
   #schedule(token: HeldToken): void {
+    if (token !== this.#current) return;
     clearTimeout(this.#timer);
     this.#renewsAt = undefined;
-    if (token.expiresAt === undefined || token !== this.#current) return;
+    if (token.expiresAt === undefined) return;
     const { random, local, log } = this.#options;
     const spread = random();
     const remaining = Math.max(0, this.#remaining(token));
@@ -325,6 +355,7 @@ export class TokenKeeper {
     if (this.#current !== token) return;
     if (next === token) return this.#schedule(token);
     if (next.value === token.value) return this.compareWithFleet();
+    this.#keepForLeases(token);
     this.#hold(next);
     if (next.source === "fleet") await local.save(next);
   }

@@ -87,10 +87,11 @@ export class VaultService {
       ...{ settings, api, local, log, counters, onSensitive, signal, now, random },
       ...(this.#fleet === undefined ? {} : { fleet: this.#fleet }),
       onTokenLost: (token) => this.#tokenLost(token),
+      bearsLeases: (token) => this.#leases.hangOn(token),
       onTokenAged: (token) => this.#leases.tokenAged(token),
     });
     this.#reader = new SecretReader({
-      read: (path) => this.#keeper.use(async (token) => ({ answer: await api.read(path, token.value, signal), token }), signal),
+      read: (path, mayLease) => this.#keeper.use((token) => this.#readWith(token, path, mayLease), signal),
       cacheMs: settings.secretCacheMs,
       limit: new Semaphore(settings.concurrency),
       ...{ counters, now },
@@ -274,14 +275,17 @@ export class VaultService {
     // The lease ends with its token, so the token must be able to outlive it.
     if (ttlMs > 0) await this.#keeper.withLifetime(ttlMs, signal);
     const query = ttlMs > 0 ? `?ttl=${vaultSeconds(ttlMs)}` : "";
-    const issued = await this.#keeper.use(
-      async (token) => ({ answer: await this.#api.read(path + query, token.value, signal), token }),
-      signal,
-    );
+    const issued = await this.#keeper.use((token) => this.#readWith(token, path + query, true), signal);
     if (signal.aborted && issued.answer.leaseId !== "")
       void this.#leases.revoke(issued.answer.leaseId, this.#now() + issued.answer.leaseDurationMs);
     this.#counters.secretReads += 1;
     return issued;
+  }
+
+  async #readWith(token: HeldToken, path: string, mayLease: boolean): Promise<{ answer: VaultAnswer; token: HeldToken }> {
+    // Before the answer is there: a token is revoked as surplus only if nothing can hang on it.
+    if (mayLease) token.hasLeases = true;
+    return { answer: await this.#api.read(path, token.value, this.#closing.signal), token };
   }
 
   #hold(taskKey: string, kind: LeaseRecord["kind"], path: string, lease: NonNullable<SecretAnswer["lease"]>, ttlMs: number): LeaseRecord {

@@ -1,5 +1,6 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import type { VaultServer } from "@berth/test-harness";
 
 export interface FakeAws extends AsyncDisposable {
   url: string;
@@ -57,6 +58,17 @@ export async function startFakeAws(): Promise<FakeAws> {
       await new Promise<void>((resolve) => server.close(() => resolve()));
     },
   };
+}
+
+/** Mounts Vault's aws engine before the fake, with the roles `user` (renewable lease) and `deploy` (assumed role, session token). */
+export async function enableAws(vault: VaultServer, aws: FakeAws, limits: { lease: string; lease_max: string }): Promise<void> {
+  await vault.call("POST", "sys/mounts/aws", { type: "aws" });
+  const endpoints = { iam_endpoint: aws.url, sts_endpoint: aws.url, region: "us-east-1", sts_region: "us-east-1", max_retries: 0 };
+  await vault.call("POST", "aws/config/root", { access_key: "AKIAROOT", secret_key: "root-secret", ...endpoints });
+  await vault.call("POST", "aws/config/lease", limits);
+  await vault.call("POST", "aws/roles/deploy", { credential_type: "assumed_role", role_arns: "arn:aws:iam::123456789012:role/deploy" });
+  const document = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}';
+  await vault.call("POST", "aws/roles/user", { credential_type: "iam_user", policy_document: document });
 }
 
 function user(form: URLSearchParams): string {

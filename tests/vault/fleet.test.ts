@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { leaksInText } from "@berth/redact/proof";
 import { freePort, type RedisServer, skipWithout, startRedis, waitFor } from "@berth/test-harness";
 import { Redis } from "ioredis";
+import { enableAws, startFakeAws } from "./fake-aws.ts";
 import { forever, type ObservedService, observedService, PASSWORD, startVaultFixture, type VaultFixture } from "./vault-fixture.ts";
 
 const SECRETS = { FIRST: "vault://secret/app/one", SECOND: "vault://secret/app/two", THIRD: "vault://secret/app/three" };
@@ -130,6 +131,36 @@ describe("one token for a fleet", { skip: skipWithout("vaultdev") }, () => {
     }
   });
 
+  it("keeps a token alive that leases hang on after the host took up the fleet's", async () => {
+    const port = await freePort();
+    await using short = await startVaultFixture({ tokenTtl: "3s", tokenMaxTtl: "1h" });
+    await using aws = await startFakeAws();
+    await enableAws(short.server, aws, { lease: "2s", lease_max: "1h" });
+    const all = hosts(`redis://127.0.0.1:${port}`, 2, { VAULT_ADDR: short.server.address });
+    try {
+      await Promise.all(all.map((one) => one.service.awsCredentials({ taskKey: "task", role: "user", ttlMs: 0 }, forever())));
+      const before = all.map(accessorOf);
+      assert.notEqual(before[0], before[1]);
+
+      await using redis = await startRedis({ port });
+      await waitFor(() => accessorOf(all[0] as ObservedService) === accessorOf(all[1] as ObservedService), { deadline: 40_000 });
+      const renewals = all.map(({ service }) => service.status().counters.leaseRenewals);
+
+      // Six renewals of a two second lease take longer than the token lives without being renewed itself.
+      await waitFor(() => all.every(({ service }, index) => service.status().counters.leaseRenewals >= (renewals[index] ?? 0) + 6), {
+        deadline: 40_000,
+      });
+      assert.deepEqual(
+        all.flatMap(({ lost }) => lost),
+        [],
+      );
+      assert.ok(!aws.actions.includes("DeleteUser"));
+      assert.equal(redis.process.running(), true);
+    } finally {
+      await closeAll(all);
+    }
+  });
+
   it("survives a stopped, a restarted and a flushed Redis without a login", async () => {
     const redis = await startRedis();
     const all = hosts(redis.url, 3);
@@ -163,11 +194,16 @@ describe("one token for a fleet", { skip: skipWithout("vaultdev") }, () => {
   it("is not held up by a Redis that stands still, and joins when it moves again", async () => {
     await using redis = await startRedis();
     const fleet = newFleet();
-    const [one, two] = [host(redis.url, fleet, "one"), host(redis.url, fleet, "two")];
+    const one = host(redis.url, fleet, "one");
+    const all = [one];
     try {
       await resolve(one);
       await vault.forget();
       redis.process.kill("SIGSTOP");
+      await waitFor(async () => /^State:\tT/m.test(await readFile(`/proc/${redis.process.pid}/status`, "utf8")));
+      // Only now: the renewal job may bring a host the token before it asks for it.
+      const two = host(redis.url, fleet, "two");
+      all.push(two);
 
       await Promise.all([resolve(one, "while it stands"), resolve(two, "while it stands")]);
       assert.equal(await vault.logins(), 1);
@@ -178,7 +214,7 @@ describe("one token for a fleet", { skip: skipWithout("vaultdev") }, () => {
       assert.equal(await vault.logins(), 1);
     } finally {
       redis.process.kill("SIGCONT");
-      await closeAll([one, two]);
+      await closeAll(all);
     }
   });
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { skipWithout, waitFor } from "@berth/test-harness";
 import { parseLeaseRecord } from "@berth/vault";
-import { type FakeAws, startFakeAws } from "./fake-aws.ts";
+import { enableAws, type FakeAws, startFakeAws } from "./fake-aws.ts";
 import { forever, observedService, startVaultFixture, type VaultFixture } from "./vault-fixture.ts";
 
 describe("leases in a real Vault", { skip: skipWithout("vaultdev") }, () => {
@@ -11,16 +11,7 @@ describe("leases in a real Vault", { skip: skipWithout("vaultdev") }, () => {
   before(async () => {
     vault = await startVaultFixture();
     aws = await startFakeAws();
-    await vault.server.call("POST", "sys/mounts/aws", { type: "aws" });
-    const endpoints = { iam_endpoint: aws.url, sts_endpoint: aws.url, region: "us-east-1", sts_region: "us-east-1", max_retries: 0 };
-    await vault.server.call("POST", "aws/config/root", { access_key: "AKIAROOT", secret_key: "root-secret", ...endpoints });
-    await vault.server.call("POST", "aws/config/lease", { lease: "2s", lease_max: "5s" });
-    await vault.server.call("POST", "aws/roles/deploy", {
-      credential_type: "assumed_role",
-      role_arns: "arn:aws:iam::123456789012:role/deploy",
-    });
-    const document = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}';
-    await vault.server.call("POST", "aws/roles/user", { credential_type: "iam_user", policy_document: document });
+    await enableAws(vault.server, aws, { lease: "2s", lease_max: "5s" });
   });
   after(async () => {
     await vault[Symbol.asyncDispose]();
@@ -42,9 +33,10 @@ describe("leases in a real Vault", { skip: skipWithout("vaultdev") }, () => {
     await waitFor(() => observed.service.status().counters.leaseRenewals >= 1);
     await waitFor(() => observed.lost.length === 1);
     assert.equal(deletions(), before, "the credentials still work when the task is told");
-    assert.match(observed.lost[0]?.reason ?? "", /the AWS credentials end: their lease in Vault cannot be renewed any further/);
+    const told = JSON.stringify(observed.lines);
+    assert.match(observed.lost[0]?.reason ?? "", /the AWS credentials end: their lease in Vault cannot be renewed any further/, told);
     await observed.service.release("task");
-    await waitFor(() => deletions() === before + 1);
+    await waitFor(() => deletions() > before);
     assert.equal(observed.service.status().leases, 0);
   });
 
@@ -79,7 +71,7 @@ describe("leases in a real Vault", { skip: skipWithout("vaultdev") }, () => {
     await waitFor(() => second.service.status().counters.leaseRenewals >= 1);
     assert.equal(second.lost.length, 0);
     await second.service.release("task");
-    await waitFor(() => deletions() === before + 1);
+    await waitFor(() => deletions() > before);
   });
 
   it("tells the task when the token was revoked and its credentials with it", async () => {
@@ -117,7 +109,7 @@ describe("leases in a real Vault", { skip: skipWithout("vaultdev") }, () => {
     const environment = { ID: "vault://aws/creds/user?key=access_key", MISSING: "vault://secret/app/missing" };
 
     await assert.rejects(observed.service.resolveEnvironment({ taskKey: "task", environment }, forever()), /variable MISSING/);
-    await waitFor(() => deletions() === before + 1);
+    await waitFor(() => deletions() > before);
     await assert.rejects(
       observed.service.resolveEnvironment({ taskKey: "task", environment: { ID: "vault://aws/creds/user?key=nothing" } }, forever()),
       /has no key "nothing"/,

@@ -4,7 +4,7 @@ import type { Worker } from "node:worker_threads";
 import { SecretRegistry } from "@berth/redact";
 import { skipWithout, waitFor } from "@berth/test-harness";
 import { VaultLane, vaultSettingsFrom } from "@berth/vault";
-import { startFakeAws } from "./fake-aws.ts";
+import { enableAws, startFakeAws } from "./fake-aws.ts";
 import { startFaultProxy } from "./fault-proxy.ts";
 import { startVaultFixture } from "./vault-fixture.ts";
 
@@ -13,12 +13,7 @@ describe("the loss of the Vault thread", { skip: skipWithout("vaultdev") }, () =
     await using vault = await startVaultFixture();
     await using aws = await startFakeAws();
     await using proxy = await startFaultProxy(vault.server.address);
-    await vault.server.call("POST", "sys/mounts/aws", { type: "aws" });
-    const endpoints = { iam_endpoint: aws.url, sts_endpoint: aws.url, region: "us-east-1", sts_region: "us-east-1", max_retries: 0 };
-    await vault.server.call("POST", "aws/config/root", { access_key: "AKIAROOT", secret_key: "root-secret", ...endpoints });
-    await vault.server.call("POST", "aws/config/lease", { lease: "3s", lease_max: "1h" });
-    const document = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}';
-    await vault.server.call("POST", "aws/roles/user", { credential_type: "iam_user", policy_document: document });
+    await enableAws(vault.server, aws, { lease: "3s", lease_max: "1h" });
     const warnings: string[] = [];
     const threads: Worker[] = [];
     const watch = (thread: Worker): void => void threads.push(thread);
