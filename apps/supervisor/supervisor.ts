@@ -5,6 +5,7 @@ import { SecretRegistry } from "@berth/redact";
 import { DockerEngine } from "@berth/runtime/docker/engine";
 import { dockerEndpoint } from "@berth/runtime/docker/engine-endpoint";
 import { CONTAINER_LABELS, type ContainerPlan } from "@berth/runtime/docker/plan";
+import { SidecarLane } from "@berth/sidecar";
 import { VaultLane, vaultSettingsFrom } from "@berth/vault";
 import { createAdminServer } from "./admin/http.ts";
 import { Counter, LoopLag } from "./admin/metrics.ts";
@@ -22,6 +23,9 @@ import { answerSchedulerMessage } from "./scheduler-messages.ts";
 import { VaultSecrets } from "./secrets/vault-secrets.ts";
 import { ServiceManager } from "./service-manager.ts";
 import type { HostSettings } from "./settings.ts";
+import { sidecarHost } from "./sidecar/service.ts";
+import { sidecarHook } from "./sidecar/sidecar-hook.ts";
+import { SidecarWatch } from "./sidecar/sidecar-watch.ts";
 import { withoutSecrets } from "./task/task-secrets.ts";
 import { TaskFactory } from "./task-factory.ts";
 import { taskKey } from "./task-key.ts";
@@ -43,6 +47,8 @@ export class Supervisor {
   readonly #admin: ReturnType<typeof createAdminServer>;
   readonly #reaper: Reaper;
   #host: { cpus: number; memoryBytes: number } | undefined;
+  /** Worker threads that are open, to be ended in order. */
+  readonly #closers: Array<() => Promise<void>> = [];
   #stopping = false;
 
   constructor(
@@ -86,7 +92,9 @@ export class Supervisor {
       for (const task of this.#executors.tasks()) if (taskKey(task.identity) === key) task.keepLeases(leases);
     });
 
-    const hooks = new HookRunner([...builtInHooks(settings.hooks, { environment: settings.environment }), ...userHooks], log);
+    const sidecar = this.#openSidecar(settings);
+    const builtIn = builtInHooks(settings.hooks, { environment: settings.environment });
+    const hooks = new HookRunner([...builtIn, ...userHooks, ...(sidecar === undefined ? [] : [sidecar.hook])], log);
     const { health, check } = createHealthWatches({ exec: (request, signal) => engine.exec(request, signal), now, log });
     const checks = settings.configured.healthChecks ? [health, check] : [];
     const judge = (plan: ContainerPlan): string[] => enforcePolicy(judgePlan(plan.create, plan.image, settings.policy));
@@ -106,7 +114,13 @@ export class Supervisor {
       secretsFor: (identity, options) => new VaultSecrets(vault, secrets, identity, options),
       logsFor: () => ({ follow: () => {}, finish: async () => [] }),
       judge,
-      watchesFor: () => [completionTimeWatch(now), ...checks],
+      watchesFor: (executor, options) => {
+        const host = sidecarHost(
+          { executorEnvironment: executor.hello.environment, agentHostname: executor.hello.agentHostname },
+          options.settings.taskHost,
+        );
+        return [completionTimeWatch(now), ...checks, ...(sidecar === undefined ? [] : [sidecar.watch.forTask(options, host)])];
+      },
     });
     const executors = new Executors({
       createTask: (executor, record, task) => factory.create(executor, record, task),
@@ -156,6 +170,28 @@ export class Supervisor {
     this.#admin = createAdminServer(routes, log, (text) => secrets.mask(text));
   }
 
+  #openSidecar(settings: HostSettings): { lane: SidecarLane; watch: SidecarWatch; hook: Hook } | undefined {
+    const { sidecar, sidecarUrl, httpTimeout, sidecarThreadHeap, mesosMasterPort, sidecarRetryCount, sidecarRetryDelay } =
+      settings.configured;
+    if (!sidecar) return undefined;
+    const lane = SidecarLane.open({
+      settings: { url: sidecarUrl, timeoutMs: httpTimeout, watch: false },
+      log: this.#log,
+      maxHeapMb: mebibytes(sidecarThreadHeap),
+    });
+    this.#closers.push(() => lane.close());
+    const watch = new SidecarWatch(lane);
+    const hook = sidecarHook({
+      lane,
+      watch,
+      optionsFor: (environment) => settings.taskOptions(environment),
+      masterPort: mesosMasterPort,
+      retryCount: sidecarRetryCount,
+      retryDelayMs: sidecarRetryDelay,
+    });
+    return { lane, watch, hook };
+  }
+
   /** Every setting and where it came from: the first thing that one asks of a daemon that does not do what it should. */
   #printSettings(): void {
     for (const warning of this.#settings.warnings) this.#log.warn({ warning }, "a setting is not as it should be");
@@ -201,7 +237,7 @@ export class Supervisor {
     this.#admin.close();
     this.#admin.closeAllConnections();
     await this.#workers.close();
-    await Promise.all([this.#engine.close(), this.#vault.close()]);
+    await Promise.all([this.#engine.close(), this.#vault.close(), ...this.#closers.map((close) => close())]);
     process.exit(0);
   }
 }

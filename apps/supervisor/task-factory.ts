@@ -34,7 +34,7 @@ export interface TaskFactoryParts {
   keepsContainer: (outcome: Outcome) => boolean;
   secretsFor: (identity: TaskIdentity, options: TaskOptions) => SecretPort;
   logsFor: (executor: Executor, identity: TaskIdentity, options: TaskOptions, task: TaskInfo | undefined) => LogPort;
-  watchesFor: (executor: Executor, identity: TaskIdentity, options: TaskOptions, runtime: TaskRuntime) => Watch[];
+  watchesFor: (executor: Executor, options: TaskOptions) => Watch[];
 }
 
 /** Puts a task's reconciler together from what its worker told and what the host has. */
@@ -63,11 +63,12 @@ export class TaskFactory {
       hooks: parts.hooks,
       secrets: parts.secretsFor(identity, options),
       logs: parts.logsFor(executor, identity, options, info),
-      watches: parts.watchesFor(executor, identity, options, runtime),
+      watches: parts.watchesFor(executor, options),
       keepsContainer: parts.keepsContainer,
       warnings: options.warnings,
       takesKilling: hello.frameworkCapabilities.includes("TASK_KILLING_STATE"),
       exitStates: options.exitStates,
+      sidecarByExitCode: options.settings.sidecarUnhealthyState !== "failed",
       defaultGracePeriodMs: options.killTaskTimeoutMs,
       now: parts.now,
       log: parts.log,

@@ -64,13 +64,14 @@ export class SidecarLane extends EventEmitter<SidecarLaneEvents> {
 
   /**
    * Takes a service out of Sidecar and waits for its clients to go elsewhere. `signal` (the container exited, a second KILL)
-   * cuts it short; a drain that Sidecar refuses is waited for all the same. Never throws but for a closed lane.
+   * cuts it short; a drain that Sidecar refuses is waited for all the same, unless the request says otherwise. Never throws but for a closed lane.
    */
   async drain(request: DrainRequest, signal?: AbortSignal): Promise<DrainResult> {
     if (request.durationMs <= 0) return { accepted: false, completed: true };
     this.#draining += 1;
     try {
       const answer = request.requested ? { accepted: true } : await this.#requestDrain(request, signal);
+      if (!answer.accepted && request.waitsUnaccepted === false) return { ...answer, completed: true };
       const rest = request.beganAt + request.durationMs - Date.now();
       // The clock may have been set: never wait longer than a whole drain.
       const completed = await waited(Math.min(Math.max(rest, 0), request.durationMs), signal);

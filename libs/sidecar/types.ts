@@ -59,6 +59,8 @@ export interface DrainRequest {
   durationMs: number;
   /** When the drain began, milliseconds since the epoch: a drain that is taken up again does not wait from the start. */
   beganAt: number;
+  /** False: a service that Sidecar does not take out has no clients to wait for. Default true: the wait goes on all the same. */
+  waitsUnaccepted?: boolean;
   /** The request was accepted by an earlier supervisor's drain: only the rest of the wait is left. */
   requested?: boolean;
 }

@@ -30,6 +30,8 @@ export interface TaskParts {
   /** Said once, at the task's beginning. */
   warnings: readonly string[];
   exitStates: ExitStates;
+  /** A task that Sidecar calls unhealthy gets its state by its exit code, as sidecar-executor has it. */
+  sidecarByExitCode: boolean;
   /** Where neither the KILL nor the TaskInfo gives a grace period, milliseconds. */
   defaultGracePeriodMs: number;
   now: () => number;
@@ -485,6 +487,7 @@ export class Task {
             stop: {
               cause: stop?.cause ?? (this.#checkpoint.startedAt === undefined ? "launch-failed" : "ended"),
               message: stop?.message ?? this.#checkpoint.outcome?.message ?? "",
+              since: stop?.requestedAt ?? this.#parts.now(),
               alreadyEnded: ended || observed?.state !== "running",
               deadline: stop?.signalBy ?? this.#parts.now(),
             },

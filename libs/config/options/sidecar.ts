@@ -2,6 +2,14 @@ import { executor, named, type OptionTable } from "../option.ts";
 
 /** Sidecar: health of tasks, draining, seeds. */
 export const SIDECAR_OPTIONS = {
+  sidecar: {
+    type: "boolean",
+    default: true,
+    scope: "host",
+    environment: executor("SIDECAR"),
+    description: "Watch tasks' health in Sidecar and drain them there. Harmless where no Sidecar runs; `false` saves the asking.",
+    since: "0.1",
+  },
   sidecarUrl: {
     type: "url",
     default: "http://localhost:7777/state.json",
@@ -90,6 +98,7 @@ export const SIDECAR_OPTIONS = {
   mesosMasterPort: {
     type: "string",
     default: "5050",
+    emptyCounts: true,
     scope: "host",
     environment: executor("MESOS_MASTER_PORT"),
     description: "Port of the master that is asked for the seeds. Set but empty: none.",

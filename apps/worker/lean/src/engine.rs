@@ -1,65 +1,75 @@
-//! The engine: its limits, what of the language it has, and how an error ends the process.
-use crate::{EXIT_UNCAUGHT, event_loop, natives, signals::Signals, stack};
+//! The engine: its limits, the program's start, and what happens to an error that nobody caught.
+use crate::{Program, event_loop, machine::Machine, natives, stack_lines};
 use rquickjs::context::intrinsic;
-use rquickjs::{CatchResultExt, CaughtError, Context, Ctx, Module, Runtime};
+use rquickjs::{CatchResultExt, CaughtError, Context, Ctx, Module, Object, Result, Runtime, Value};
+use std::rc::Rc;
 
-/// A compiled bundle.
-pub struct Program {
-    /// Made by this crate's build.rs, by the same build of the engine.
-    pub bytecode: &'static [u8],
-    /// For each line of the bundle, where it comes from; see `stack`.
-    pub lines: &'static str,
-}
-
-/// Room for a record of 16 MiB as bytes, as text and as objects, several times over. A worker that needs more has lost its way.
+/// BSD's "internal software error".
+const EXIT_UNCAUGHT: i32 = 70;
+/// A record of 16 MiB is held several times while it is decoded, parsed and sent on; a worker that needs more than this leaks.
 const MEMORY_LIMIT: usize = 256 * 1024 * 1024;
-/// Of the 8 MiB that a thread has; deeply nested JSON ends in a RangeError, not in a crash.
+/// Of the 8 MiB that a process usually has. Deeper recursion is a JavaScript error, which costs one connection and not the process.
 const STACK_LIMIT: usize = 512 * 1024;
-/// A worker's live heap is about 200 kB: collecting cycles later than this would only grow it.
+/// Cycles are looked for each time the heap has grown by this; everything else is freed at once, by reference counts.
 const GC_THRESHOLD: usize = 256 * 1024;
 
-/// Runs the program on a new engine. Never returns: the program ends by `exit`, by an uncaught error, or by a signal.
-pub fn run(program: &Program, signals: &Signals) -> ! {
+/// What the core uses and no more: each intrinsic costs memory in every process.
+type Intrinsics = (
+    intrinsic::Eval,
+    intrinsic::RegExpCompiler,
+    intrinsic::RegExp,
+    intrinsic::Json,
+    intrinsic::MapSet,
+    intrinsic::TypedArrays,
+    intrinsic::Promise,
+);
+
+/// Runs the program; returns the exit code of an uncaught error.
+pub fn run(program: &Program) -> i32 {
+    let machine = Rc::new(Machine::new());
     let runtime = Runtime::new().expect("memory for an engine");
     runtime.set_memory_limit(MEMORY_LIMIT);
     runtime.set_max_stack_size(STACK_LIMIT);
     runtime.set_gc_threshold(GC_THRESHOLD);
-    // Only what the core uses. Without Date, Proxy and Intl a use of them fails in the first test that meets it.
-    let context = Context::builder()
-        .with::<intrinsic::Eval>()
-        .with::<intrinsic::RegExpCompiler>()
-        .with::<intrinsic::RegExp>()
-        .with::<intrinsic::Json>()
-        .with::<intrinsic::MapSet>()
-        .with::<intrinsic::TypedArrays>()
-        .with::<intrinsic::Promise>()
-        .build(&runtime)
-        .expect("memory for a context");
+    let tracked = machine.clone();
+    let lines = program.lines;
+    let name = program.name;
+    runtime.set_host_promise_rejection_tracker(Some(Box::new(move |_, _, reason, handled| {
+        tracked.rejected(handled, || stack_lines::map(&describe_value(&reason), name, lines));
+    })));
+    let context = Context::custom::<Intrinsics>(&runtime).expect("memory for a context");
     context.with(|ctx| {
-        let error = match start_and_loop(&ctx, program, signals).catch(&ctx) {
-            Ok(never) => match never {},
-            Err(error) => error,
-        };
-        eprintln!("berth-worker: uncaught error: {}", describe(&error, program.lines));
-        std::process::exit(EXIT_UNCAUGHT)
+        let Err(error) = start(&ctx, &machine, program).catch(&ctx) else { return 0 };
+        // The limit may be what was hit: describing the error must not hit it again.
+        runtime.set_memory_limit(0);
+        eprintln!("berth-worker: uncaught {}", stack_lines::map(&describe(&error), name, lines));
+        EXIT_UNCAUGHT
     })
 }
 
-fn start_and_loop<'js>(ctx: &Ctx<'js>, program: &Program, signals: &Signals) -> rquickjs::Result<std::convert::Infallible> {
-    ctx.globals().set("natives", natives::object(ctx)?)?;
-    // SAFETY: the bytecode was written by build.rs with this very engine and is embedded; nobody else can give any.
+fn start<'js>(ctx: &Ctx<'js>, machine: &Rc<Machine>, program: &Program) -> Result<()> {
+    ctx.globals().set("native", natives::install(ctx, machine)?)?;
+    // SAFETY: the bytes are this build's own, written by build.rs with the same version of the engine.
     let module = unsafe { Module::load(ctx.clone(), program.bytecode) }?;
-    let (_module, evaluation) = module.eval()?;
-    evaluation.finish::<()>()?;
-    event_loop::run(ctx, signals)
+    let (module, evaluated) = module.eval()?;
+    evaluated.finish::<()>()?;
+    event_loop::run(ctx, machine, &module.get::<_, Object>("loop")?)
 }
 
-fn describe(error: &CaughtError<'_>, lines: &str) -> String {
+fn describe(error: &CaughtError) -> String {
     match error {
         CaughtError::Exception(exception) => {
-            let message = exception.message().unwrap_or_else(|| "no message".to_owned());
-            format!("{message}\n{}", stack::mapped(&exception.stack().unwrap_or_default(), lines))
+            let name: String = exception.as_object().get("name").unwrap_or_else(|_| "Error".into());
+            format!("{name}: {}\n{}", exception.message().unwrap_or_default(), exception.stack().unwrap_or_default())
         }
-        other => other.to_string(),
+        CaughtError::Value(value) => describe_value(value),
+        CaughtError::Error(error) => error.to_string(),
+    }
+}
+
+fn describe_value(value: &Value) -> String {
+    match value.clone().into_exception() {
+        Some(exception) => describe(&CaughtError::Exception(exception)),
+        None => format!("{value:?}"),
     }
 }

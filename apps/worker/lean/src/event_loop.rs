@@ -1,78 +1,90 @@
-//! The one loop: timers, signals, children and descriptors, each told to the TypeScript by one call.
-use crate::{child, descriptors, signals::Signals};
-use rquickjs::{Ctx, Exception, Function, Object, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use std::convert::Infallible;
-use std::os::fd::AsFd;
+//! The one loop: timers, signals, children, descriptors.
+use crate::descriptors::{READ, WRITE};
+use crate::machine::Machine;
+use crate::{signals, spawn};
+use rquickjs::{Ctx, Error, Exception, Function, Object, Result};
 
-const SIGCHLD: i32 = 17;
+/// After this much traffic the heap is worth a trim.
+const TRIM_AFTER_BYTES: usize = 256 * 1024;
+/// How long it must be quiet before that, milliseconds: a trim costs page faults to whoever goes on at once.
+const QUIET_MS: i32 = 1000;
 
-/// Runs until the process ends, or an error is thrown that nobody caught.
-pub fn run<'js>(ctx: &Ctx<'js>, signals: &Signals) -> Result<Infallible> {
-    let callbacks: Object = ctx.globals().get("hostCallbacks")?;
-    let timeout: Function = callbacks.get("timeout")?;
-    let ready: Function = callbacks.get("ready")?;
-    let exited: Function = callbacks.get("childExited")?;
-    let signalled: Function = callbacks.get("signal")?;
+/// The functions of the program's exported `loop`; see apps/worker/host-lean/native.ts.
+struct Callbacks<'js> {
+    run_timers: Function<'js>,
+    ready: Function<'js>,
+    child_ended: Function<'js>,
+    signal: Function<'js>,
+}
+
+/// Runs until the program exits the process; returns only with an error that nobody caught.
+pub fn run<'js>(ctx: &Ctx<'js>, machine: &Machine, program: &Object<'js>) -> Result<()> {
+    let callbacks = Callbacks {
+        run_timers: program.get("runTimers")?,
+        ready: program.get("ready")?,
+        child_ended: program.get("childEnded")?,
+        signal: program.get("signal")?,
+    };
     loop {
-        while ctx.execute_pending_job() {}
-        // Due timers run in here; below zero means that there are none.
-        let wait: f64 = timeout.call(())?;
-        while ctx.execute_pending_job() {}
-        let (events, signal_came) = wait_for(signals, wait).map_err(|error| Exception::throw_message(ctx, &format!("poll: {error}")))?;
-        if signal_came {
-            let mut children = false;
-            while let Some(number) = signals.next() {
-                if number == SIGCHLD { children = true } else { signalled.call::<_, ()>((number,))? }
+        run_jobs(ctx, machine)?;
+        let next: i32 = callbacks.run_timers.call(())?;
+        let pending = run_jobs(ctx, machine)?;
+        let (ready, signalled) = {
+            let trim = machine.traffic.get() >= TRIM_AFTER_BYTES;
+            let wait = if pending { 0 } else if trim && (next < 0 || next > QUIET_MS) { QUIET_MS } else { next };
+            let found = machine.descriptors.borrow().wait(READ | WRITE, Some(machine.signals.borrow().descriptor()), wait);
+            if trim && wait == QUIET_MS && found.0.is_empty() && !found.1 {
+                trim_heap(ctx, machine);
             }
-            // One SIGCHLD may stand for many children.
-            while children && let Some(end) = child::reap() {
-                exited.call::<_, ()>((end.pid, end.code, end.signal))?;
-            }
+            found
+        };
+        if signalled {
+            take_signals(ctx, machine, &callbacks)?;
         }
-        for (id, flags) in events {
-            let failed = flags.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL);
-            ready.call::<_, ()>((id, failed || flags.contains(PollFlags::IN), failed || flags.contains(PollFlags::OUT)))?;
+        for each in ready {
+            callbacks.ready.call::<_, ()>((each.id, each.readable, each.writable))?;
+            run_jobs(ctx, machine)?;
         }
     }
 }
 
-type Ready = (Vec<(u32, PollFlags)>, bool);
-
-fn wait_for(signals: &Signals, milliseconds: f64) -> rustix::io::Result<Ready> {
-    descriptors::with_all(|entries| {
-        let mut ids = Vec::new();
-        let mut fds = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
-        for (id, fd, interest) in entries {
-            ids.push(id);
-            fds.push(PollFd::new(fd, interest));
+fn take_signals(ctx: &Ctx<'_>, machine: &Machine, callbacks: &Callbacks<'_>) -> Result<()> {
+    loop {
+        // Its own statement: the callback may ask for more signals.
+        let next = machine.signals.borrow().next();
+        match next {
+            None => return Ok(()),
+            Some(libc::SIGCHLD) => {
+                while let Some(end) = spawn::next_end() {
+                    machine.count(signals::CHILD_TRAFFIC);
+                    callbacks.child_ended.call::<_, ()>((end.pid, end.code, end.signal))?;
+                    run_jobs(ctx, machine)?;
+                }
+            }
+            Some(signal) => {
+                callbacks.signal.call::<_, ()>((signal,))?;
+                run_jobs(ctx, machine)?;
+            }
         }
-        wait(&mut fds, milliseconds)?;
-        let signal_came = !fds[0].revents().is_empty();
-        let events = ids.into_iter().zip(&fds[1..]).filter(|(_, fd)| !fd.revents().is_empty());
-        Ok((events.map(|(id, fd)| (id, fd.revents())).collect(), signal_came))
-    })
-}
-
-/// Waits until something that is to be written can be, or so long. For the end of the process, when nothing else counts.
-pub fn wait_writable(milliseconds: f64) {
-    descriptors::with_all(|entries| {
-        let waiting = entries.filter(|(_, _, interest)| interest.contains(PollFlags::OUT));
-        let mut fds: Vec<PollFd<'_>> = waiting.map(|(_, fd, _)| PollFd::new(fd, PollFlags::OUT)).collect();
-        // A failure to wait only means that the next write tells more.
-        let _ = wait(&mut fds, milliseconds);
-    });
-}
-
-fn wait(fds: &mut [PollFd<'_>], milliseconds: f64) -> rustix::io::Result<()> {
-    let limit = (milliseconds >= 0.0).then(|| Timespec {
-        tv_sec: (milliseconds / 1e3) as i64,
-        // Rounded up: a timer that is woken too early would spin.
-        tv_nsec: (((milliseconds % 1e3) * 1e6).ceil() as i64).min(999_999_999),
-    });
-    match poll(fds, limit.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(error),
     }
+}
+
+/// Runs what promises left to do. Returns whether there was anything.
+fn run_jobs(ctx: &Ctx<'_>, machine: &Machine) -> Result<bool> {
+    let mut ran = false;
+    while ctx.execute_pending_job() {
+        ran = true;
+    }
+    match machine.unhandled_rejection() {
+        None => Ok(ran),
+        Some(reason) => Err(Exception::throw_message(ctx, &format!("unhandled rejection: {reason}"))).map_err(|error: Error| error),
+    }
+}
+
+/// Gives memory that a burst took back to the kernel.
+fn trim_heap(ctx: &Ctx<'_>, machine: &Machine) {
+    ctx.run_gc();
+    // SAFETY: takes no pointers; the allocator is not in use at this moment, there is one thread.
+    unsafe { libc::malloc_trim(0) };
+    machine.traffic.set(0);
 }

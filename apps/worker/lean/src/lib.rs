@@ -1,31 +1,33 @@
-//! The lean host: what berth-worker's TypeScript needs of the machine, on one thread.
+//! Runs a program written against apps/worker/core/host.ts on QuickJS-ng.
 //!
-//! `natives` are the functions that the TypeScript calls (its side: apps/worker/host-lean/natives.ts); `event_loop` waits and
-//! calls back. Neither knows what a worker is.
-mod child;
+//! One thread, no async runtime: TypeScript (apps/worker/host-lean) keeps queues, timers and children; this crate offers it the
+//! system calls (`natives`) and calls it back from one poll(2) loop (`event_loop`).
+#![warn(missing_docs)]
+
 mod descriptors;
 mod engine;
 mod event_loop;
 mod files;
+mod machine;
 mod natives;
-mod process;
+mod process_block;
 mod signals;
 mod sockets;
-mod stack;
+mod spawn;
+mod stack_lines;
+mod stdio;
 
-pub use engine::Program;
+/// A program to run: an ES module that exports `loop`, compiled by build.rs.
+pub struct Program {
+    /// The module's name, as stacks show it.
+    pub name: &'static str,
+    /// From the same engine version as this crate's.
+    pub bytecode: &'static [u8],
+    /// The table that leads from the bundle's lines to the TypeScript's; see `stack_lines`.
+    pub lines: &'static str,
+}
 
-/// Exit code of an error that nobody caught: sysexits' EX_SOFTWARE.
-pub const EXIT_UNCAUGHT: i32 = 70;
-
-/// Runs a program to its end.
+/// Runs the program until it exits. An uncaught error is printed, and the process exits with 70 (EX_SOFTWARE).
 pub fn run(program: &Program) -> ! {
-    std::panic::set_hook(Box::new(|info| {
-        eprintln!("berth-worker: the host failed: {info}");
-        std::process::exit(EXIT_UNCAUGHT);
-    }));
-    process::forbid_inheritance();
-    // Before the first child: none may be missed.
-    let signals = signals::Signals::block().expect("signals can be blocked");
-    engine::run(program, &signals)
+    std::process::exit(engine::run(program))
 }

@@ -1,136 +1,158 @@
-//! The functions that the TypeScript calls. Its declarations are in apps/worker/host-lean/natives.ts: change both together.
-//!
-//! Errors come back as their names ("ECONNREFUSED"), never as exceptions: an exception here would end the worker.
-use crate::{child, descriptors, event_loop, files, process, sockets};
+//! The functions that TypeScript sees as `native`; apps/worker/host-lean/native.ts is the other side of this list.
+use crate::descriptors::WRITE;
+use crate::machine::Machine;
+use crate::{files, process_block, sockets, spawn, stdio};
+use nix::errno::Errno;
 use rquickjs::{ArrayBuffer, Ctx, Function, IntoJs, Object, Result, Value};
-use rustix::io::Errno;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The global object `natives`.
-pub fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
+/// Makes the object with all natives.
+pub fn install<'js>(ctx: &Ctx<'js>, machine: &Rc<Machine>) -> Result<Object<'js>> {
+    stdio::keep_inherited_from_children();
     let natives = Object::new(ctx.clone())?;
-    macro_rules! native {
-        ($name:literal, $function:expr) => {
-            natives.set($name, Function::new(ctx.clone(), $function)?)?
-        };
-    }
-    native!("connectUnix", |path: String| outcome(sockets::connect_unix(&path)));
-    native!("connectTcp", |address: String, port: u16| outcome(sockets::connect_tcp(&address, port)));
-    native!("connectResult", |id: u32| sockets::connect_result(id).err().map(child::name));
-    native!("read", read);
-    native!("write", |id: u32, buffer: ArrayBuffer<'js>, offset: usize, length: usize| outcome(
-        sockets::write(id, bytes(&buffer, offset, length)).map(|count| count as u32)
-    ));
-    native!("watch", descriptors::watch);
-    native!("close", descriptors::close);
-    native!("waitWritable", event_loop::wait_writable);
-
-    let begun = Instant::now();
-    native!("monotonicClock", move || begun.elapsed().as_secs_f64() * 1e3);
-    native!("wallClock", || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1e3));
-
-    native!("spawn", spawn);
-    native!("kill", child::kill);
-    native!("pid", std::process::id);
-    native!("arguments", process::arguments);
-    native!("environment", process::environment);
-    native!("eraseEnvironment", |name: String| process::erase_environment(&name));
-    native!("setTitle", |title: String| process::set_title(&title));
-    native!("describe", process::describe);
-    native!("writeWhole", |fd: i32, buffer: ArrayBuffer<'js>, offset: usize, length: usize| process::write_whole(
-        fd,
-        bytes(&buffer, offset, length)
-    ));
-    native!("exit", |code: i32| -> () { std::process::exit(code) });
-
-    native!("readTextFile", |path: String| files::read_text(&path));
-    native!("writeTextFile", |path: String, text: String| files::write_text(&path, &text));
-    native!("listDirectory", |path: String| files::list(&path));
-    native!("makeDirectory", |path: String| files::make_directory(&path));
-    native!("removeDirectory", |path: String| files::remove_directory(&path));
-    native!("readLink", |path: String| files::read_link(&path));
-
-    native!("encodeUtf8", |ctx: Ctx<'js>, text: String| ArrayBuffer::new(ctx, text.into_bytes()));
-    native!("decodeUtf8", |buffer: ArrayBuffer<'js>, offset: usize, length: usize| {
-        String::from_utf8_lossy(bytes(&buffer, offset, length)).into_owned()
-    });
-    native!("randomBytes", |ctx: Ctx<'js>, count: usize| ArrayBuffer::new(ctx, random(count)));
+    install_sockets(&natives, machine)?;
+    install_processes(&natives, machine)?;
+    install_machine(&natives)?;
+    install_files(&natives)?;
+    install_bytes(&natives)?;
     Ok(natives)
 }
 
-/// A number, or an error's name.
-enum Outcome {
-    Number(u32),
-    Error(String),
-}
-
-impl<'js> IntoJs<'js> for Outcome {
-    fn into_js(self, ctx: &Ctx<'js>) -> Result<Value<'js>> {
-        match self {
-            Self::Number(number) => number.into_js(ctx),
-            Self::Error(name) => name.into_js(ctx),
-        }
-    }
-}
-
-fn outcome(result: std::result::Result<u32, Errno>) -> Outcome {
-    match result {
-        Ok(number) => Outcome::Number(number),
-        Err(error) => Outcome::Error(child::name(error)),
-    }
-}
-
-/// A part of a buffer; nothing where it lies outside.
-fn bytes<'a>(buffer: &'a ArrayBuffer<'_>, offset: usize, length: usize) -> &'a [u8] {
-    // SAFETY: the engine runs on this thread alone, and no TypeScript runs before the native function that holds this slice returns.
-    let whole = unsafe { buffer.as_bytes() }.unwrap_or(&[]);
-    offset.checked_add(length).and_then(|end| whole.get(offset..end)).unwrap_or(&[])
-}
-
-/// Bytes as an ArrayBuffer, null at the end, or an error's name.
-fn read(ctx: Ctx<'_>, id: u32) -> Result<Value<'_>> {
-    let mut buffer = [0u8; sockets::READ_SIZE];
-    match sockets::read(id, &mut buffer) {
-        Ok(0) => Ok(Value::new_null(ctx)),
-        Ok(count) => ArrayBuffer::new_copy(ctx, &buffer[..count]).map(ArrayBuffer::into_value),
-        Err(error) => child::name(error).into_js(&ctx),
-    }
-}
-
-/// `[pid, stdout, stderr]`, or words.
-fn spawn<'js>(ctx: Ctx<'js>, options: Object<'js>) -> Result<Value<'js>> {
-    let limits: Vec<Object<'js>> = options.get("limits")?;
-    let user: Option<Object<'js>> = options.get("user")?;
-    let request = child::Request {
-        argv: options.get("argv")?,
-        environment: options.get("environment")?,
-        directory: options.get("directory")?,
-        pipes: options.get("pipes")?,
-        user: user.map(|user| Ok::<_, rquickjs::Error>((user.get("uid")?, user.get("gid")?, user.get("groups")?))).transpose()?,
-        limits: limits.iter().map(limit).collect::<Result<_>>()?,
-        cgroup_files: options.get("cgroupFiles")?,
+/// `$object.name = closure`.
+macro_rules! define {
+    ($object:expr, $($name:literal: $function:expr),* $(,)?) => {
+        $( $object.set($name, Function::new($object.ctx().clone(), $function)?)?; )*
     };
-    match child::spawn(request) {
-        Ok(started) => vec![started.pid, started.stdout, started.stderr].into_js(&ctx),
-        Err(words) => words.into_js(&ctx),
+}
+
+fn install_sockets<'js>(natives: &Object<'js>, machine: &Rc<Machine>) -> Result<()> {
+    let [unix, tcp, outcome, reader, writer, watcher, closer, waiter] = std::array::from_fn(|_| machine.clone());
+    define!(natives,
+        "connectUnix": move |path: String| added(&unix, sockets::connect_unix(&path)),
+        "connectTcp": move |address: String, port: u16| added(&tcp, sockets::connect_tcp(&address, port)),
+        "outcome": move |id: u32| outcome.descriptors.borrow().get(id).map_or(libc::EBADF, sockets::outcome),
+        "read": move |ctx: Ctx<'js>, id: u32| read(ctx, &reader, id),
+        "write": move |id: u32, buffer: ArrayBuffer<'js>, offset: usize, length: usize| {
+            writer.count(length);
+            writer.descriptors.borrow().get(id).map_or(-libc::EBADF, |fd| sockets::write(fd, part(&buffer, offset, length)))
+        },
+        "watch": move |id: u32, interest: u32| watcher.descriptors.borrow_mut().watch(id, interest),
+        "close": move |id: u32| {
+            if let Some(fd) = closer.descriptors.borrow_mut().remove(id) {
+                sockets::close(fd);
+            }
+        },
+        "waitWritable": move |timeout: i32| -> Vec<u32> {
+            waiter.descriptors.borrow().wait(WRITE, None, timeout).0.iter().map(|ready| ready.id).collect()
+        },
+    );
+    Ok(())
+}
+
+fn install_processes<'js>(natives: &Object<'js>, machine: &Rc<Machine>) -> Result<()> {
+    let [spawner, signals] = std::array::from_fn(|_| machine.clone());
+    define!(natives,
+        // [pid], [pid, stdout, stderr] or [-errno, step].
+        "spawn": move |request: spawn::Request| -> Vec<i32> {
+            match spawn::spawn(request) {
+                Err(failure) => vec![-failure.errno, failure.step],
+                Ok(started) => {
+                    let pipes = started.pipes.map_or(Vec::new(), |(stdout, stderr)| vec![stdout, stderr]);
+                    let ids = pipes.into_iter().map(|pipe| add_pipe(&spawner, pipe));
+                    [started.pid as i32].into_iter().chain(ids).collect()
+                }
+            }
+        },
+        "kill": spawn::kill,
+        "takeSignals": move || signals.signals.borrow_mut().take_ends(),
+        "exit": |code: i32| -> () { std::process::exit(code) },
+    );
+    Ok(())
+}
+
+fn install_machine<'js>(natives: &Object<'js>) -> Result<()> {
+    define!(natives,
+        "wallClock": || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1e3),
+        "monotonicClock": monotonic_clock,
+        "errorName": |number: i32| format!("{:?}", Errno::from_raw(number)),
+        "pid": std::process::id,
+        "arguments": || std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>(),
+        // Names and values in turn.
+        "environment": || -> Vec<String> {
+            let variables = std::env::vars_os();
+            variables.flat_map(|(name, value)| [name, value]).map(|text| text.to_string_lossy().into_owned()).collect()
+        },
+        "eraseEnvironment": |name: String| process_block::erase_environment(&name),
+        "setTitle": |text: String| process_block::set_title(&text),
+        "descriptor": stdio::describe,
+        "writeDescriptor": |fd: i32, buffer: ArrayBuffer<'js>, offset: usize, length: usize| stdio::write(fd, part(&buffer, offset, length)),
+    );
+    Ok(())
+}
+
+fn install_files(natives: &Object<'_>) -> Result<()> {
+    define!(natives,
+        "readTextFile": files::read_text,
+        "writeTextFile": files::write_text,
+        "listDirectory": files::list,
+        "makeDirectory": files::make_directory,
+        "removeDirectory": files::remove_directory,
+        "readLink": files::read_link,
+        "exists": files::exists,
+    );
+    Ok(())
+}
+
+fn install_bytes<'js>(natives: &Object<'js>) -> Result<()> {
+    define!(natives,
+        "encodeUtf8": |ctx: Ctx<'js>, text: String| ArrayBuffer::new_copy(ctx, text.as_bytes()),
+        "decodeUtf8": |ctx: Ctx<'js>, buffer: ArrayBuffer<'js>, offset: usize, length: usize| {
+            String::from_utf8_lossy(part(&buffer, offset, length)).into_js(&ctx)
+        },
+        "randomBytes": |ctx: Ctx<'js>, count: usize| {
+            let mut bytes = vec![0u8; count];
+            // Only a kernel without getrandom(2) fails, and nothing here may run on guessable numbers.
+            getrandom::fill(&mut bytes).expect("random bytes");
+            ArrayBuffer::new_copy(ctx, bytes)
+        },
+    );
+    Ok(())
+}
+
+/// The new descriptor's number, or a negative errno.
+fn added(machine: &Machine, fd: nix::Result<OwnedFd>) -> i32 {
+    match fd {
+        Ok(fd) => machine.descriptors.borrow_mut().add(fd) as i32,
+        Err(error) => -(error as i32),
     }
 }
 
-/// Limits come as numbers of JavaScript, whole ones up to 2^53.
-fn limit(limit: &Object<'_>) -> Result<(String, Option<u64>, Option<u64>)> {
-    let whole = |value: Option<f64>| value.map(|value| value as u64);
-    Ok((limit.get("type")?, whole(limit.get("soft")?), whole(limit.get("hard")?)))
+fn add_pipe(machine: &Machine, pipe: OwnedFd) -> i32 {
+    stdio::unblock(&pipe);
+    machine.descriptors.borrow_mut().add(pipe) as i32
 }
 
-fn random(count: usize) -> Vec<u8> {
-    let mut bytes = vec![0; count];
-    let mut filled = 0;
-    while filled < count {
-        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
-            Ok(more) => filled += more,
-            Err(Errno::INTR) => {}
-            Err(error) => panic!("no random bytes: {error}"),
-        }
+/// Bytes, or a number: 0 at the end, a negative errno otherwise.
+fn read<'js>(ctx: Ctx<'js>, machine: &Machine, id: u32) -> Result<Value<'js>> {
+    let mut buffer = [0u8; sockets::READ_BYTES];
+    let count = machine.descriptors.borrow().get(id).map_or(-libc::EBADF, |fd| sockets::read(fd, &mut buffer));
+    if count <= 0 {
+        return count.into_js(&ctx);
     }
-    bytes
+    machine.count(count as usize);
+    Ok(ArrayBuffer::new_copy(ctx, &buffer[..count as usize])?.into_value())
+}
+
+/// A part of a buffer; empty where there is no such part.
+fn part<'a>(buffer: &'a ArrayBuffer<'_>, offset: usize, length: usize) -> &'a [u8] {
+    // SAFETY: the engine runs no JavaScript, and so detaches or resizes no buffer, before the native that borrows here returns.
+    let whole = unsafe { buffer.as_bytes() }.unwrap_or(&[]);
+    whole.get(offset..offset.saturating_add(length)).unwrap_or(&[])
+}
+
+fn monotonic_clock() -> f64 {
+    thread_local!(static START: std::time::Instant = std::time::Instant::now());
+    START.with(|start| start.elapsed().as_secs_f64() * 1e3)
 }

@@ -1,67 +1,79 @@
-//! Sockets, and reading and writing of whatever is in the table.
-use crate::descriptors;
-use rustix::event::PollFlags;
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
+//! Stream sockets, never blocking. Errors are negative errno numbers, the form in which they go to TypeScript.
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, SockaddrStorage, UnixAddr, connect, getsockopt, send,
+    setsockopt, socket, sockopt,
+};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-/// sockaddr_un has 108 bytes, one of them for the closing zero.
-const MAX_UNIX_PATH: usize = 107;
-/// More than a pipe or a socket usually has at once would only be zeroed for nothing.
-pub const READ_SIZE: usize = 16 * 1024;
+/// What one read takes at most; it lies on the stack, so it is also what every process has once it has read.
+pub const READ_BYTES: usize = 16 * 1024;
+/// What is thrown away at most before a socket is closed.
+const MAX_DISCARDED_READS: usize = 64;
 
-/// Begins to connect; the descriptor becomes writable when that is decided.
-pub fn connect_unix(path: &str) -> Result<u32, Errno> {
-    if path.len() > MAX_UNIX_PATH {
-        return Err(Errno::NAMETOOLONG);
-    }
-    if path.is_empty() || path.starts_with(['\0', '@']) {
-        return Err(Errno::INVAL);
-    }
-    begin(AddressFamily::UNIX, &SocketAddrUnix::new(path)?.into())
+/// Starts to connect to a unix socket.
+pub fn connect_unix(path: &str) -> Result<OwnedFd, Errno> {
+    let fd = open(AddressFamily::Unix, None)?;
+    start(fd, &UnixAddr::new(path)?)
 }
 
-/// As `connect_unix`, to a numeric address.
-pub fn connect_tcp(address: &str, port: u16) -> Result<u32, Errno> {
-    let ip: IpAddr = address.parse().map_err(|_| Errno::INVAL)?;
-    let family = if ip.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    begin(family, &SocketAddr::new(ip, port).into())
+/// Starts to connect to a numeric IPv4 or IPv6 address.
+pub fn connect_tcp(address: &str, port: u16) -> Result<OwnedFd, Errno> {
+    let address: IpAddr = address.parse().map_err(|_| Errno::EINVAL)?;
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd = open(family, Some(SockProtocol::Tcp))?;
+    setsockopt(&fd, sockopt::KeepAlive, &true)?;
+    // A call is one write; without this its last piece would wait for the agent's delayed acknowledgement.
+    setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
+    start(fd, &SockaddrStorage::from(SocketAddr::new(address, port)))
 }
 
-fn begin(family: AddressFamily, address: &SocketAddrAny) -> Result<u32, Errno> {
-    let socket = socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
-    if family != AddressFamily::UNIX {
-        sockopt::set_socket_keepalive(&socket, true)?;
-        // Requests are written whole; waiting for more to send would only delay them.
-        sockopt::set_tcp_nodelay(&socket, true)?;
+/// Whether the connection that became writable is open: 0, or the errno of its failure.
+pub fn outcome(fd: BorrowedFd<'_>) -> i32 {
+    getsockopt(&fd, sockopt::SocketError).unwrap_or_else(|error| error as i32)
+}
+
+/// Writes what the kernel takes: the count, or a negative errno (EAGAIN: nothing now).
+pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> i32 {
+    loop {
+        match send(fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL) {
+            Ok(count) => return count as i32,
+            Err(Errno::EINTR) => {}
+            Err(error) => return -(error as i32),
+        }
     }
-    match connect(&socket, address) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(descriptors::add(socket, PollFlags::OUT)),
+}
+
+/// Reads what is there from a socket or a pipe: the count, 0 at the end, or a negative errno.
+pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> i32 {
+    loop {
+        match nix::unistd::read(fd, buffer) {
+            Ok(count) => return count as i32,
+            Err(Errno::EINTR) => {}
+            Err(error) => return -(error as i32),
+        }
+    }
+}
+
+/// Closes a socket. What it has received and nobody read is taken first: closing over it would make the kernel reset the
+/// connection, and the peer would lose what we said last.
+pub fn close(fd: OwnedFd) {
+    let mut buffer = [0u8; READ_BYTES];
+    for _ in 0..MAX_DISCARDED_READS {
+        if read(BorrowedFd::from(&fd), &mut buffer) <= 0 {
+            break;
+        }
+    }
+}
+
+fn open(family: AddressFamily, protocol: Option<SockProtocol>) -> Result<OwnedFd, Errno> {
+    socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, protocol)
+}
+
+fn start(fd: OwnedFd, address: &impl SockaddrLike) -> Result<OwnedFd, Errno> {
+    match connect(fd.as_raw_fd(), address) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(fd),
         Err(error) => Err(error),
     }
-}
-
-/// How connecting went, once the descriptor is writable.
-pub fn connect_result(id: u32) -> Result<(), Errno> {
-    descriptors::with(id, |fd| sockopt::socket_error(fd)?)
-}
-
-/// Bytes, nothing at the end, or an error; EAGAIN where there is nothing yet.
-pub fn read(id: u32, buffer: &mut [u8]) -> Result<usize, Errno> {
-    descriptors::with(id, |fd| loop {
-        match rustix::io::read(fd, &mut *buffer) {
-            Err(Errno::INTR) => {}
-            result => return result,
-        }
-    })
-}
-
-/// How many bytes were taken. (SIGPIPE is ignored in every Rust program, and back to its default in children.)
-pub fn write(id: u32, bytes: &[u8]) -> Result<usize, Errno> {
-    descriptors::with(id, |fd| loop {
-        match rustix::io::write(fd, bytes) {
-            Err(Errno::INTR) => {}
-            result => return result,
-        }
-    })
 }

@@ -1,0 +1,4 @@
+import { runWorker } from "../core/worker.ts";
+import { runOnLeanHost } from "./run.ts";
+
+runOnLeanHost(runWorker);

@@ -1,0 +1,213 @@
+//! Child processes: started in a session of their own, with nothing of this process but what was asked for.
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::unistd::{Gid, Pid, Uid, getppid, setgroups, setresgid, setresuid, setsid};
+use rquickjs::{Ctx, FromJs, Object, Result, Value};
+use std::io::{Error, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+/// A spawn as TypeScript asks for it: `SpawnRequest` in native.ts.
+pub struct Request {
+    argv: Vec<String>,
+    environment: Vec<(String, String)>,
+    directory: String,
+    piped: bool,
+    user: Option<User>,
+    rlimits: Vec<Limit>,
+    cgroup_procs_files: Vec<String>,
+}
+
+struct User {
+    uid: Uid,
+    gid: Gid,
+    groups: Vec<Gid>,
+}
+
+struct Limit {
+    resource: Option<Resource>,
+    soft: u64,
+    hard: u64,
+}
+
+/// A child that runs.
+pub struct Started {
+    pub pid: u32,
+    /// stdout and stderr, where they are piped.
+    pub pipes: Option<(OwnedFd, OwnedFd)>,
+}
+
+/// Why a child does not run.
+pub struct Failure {
+    /// Where it failed: `SPAWN_STEPS` in apps/worker/host-lean/children.ts names them.
+    pub step: i32,
+    pub errno: i32,
+}
+
+/// How a child ended; exactly one of the two is there.
+pub struct End {
+    pub pid: i32,
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    Session = 1,
+    Cgroup = 2,
+    Limits = 3,
+    User = 4,
+    Parent = 5,
+    Signals = 6,
+}
+
+/// std hands the number of the error that stopped the child to us as it is: above the errno it carries the step.
+const STEP_SHIFT: i32 = 16;
+/// Signals that a program may ignore or handle, and hand down to the programs it executes.
+const LAST_STANDARD_SIGNAL: i32 = 31;
+
+/// Starts a child.
+pub fn spawn(request: Request) -> std::result::Result<Started, Failure> {
+    let Some((program, arguments)) = request.argv.split_first() else { return Err(failure(libc::EINVAL)) };
+    let output = || if request.piped { Stdio::piped() } else { Stdio::inherit() };
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(request.environment.iter().map(|(name, value)| (name, value)));
+    command.current_dir(&request.directory).stdin(Stdio::null()).stdout(output()).stderr(output());
+    let parent = Pid::this();
+    let Request { user, rlimits, cgroup_procs_files, .. } = request;
+    // SAFETY: the closure runs in the child between fork and exec. This process has one thread, so no lock (the allocator's,
+    // for one) can be held by a thread that the child does not have: anything that is allowed here is allowed there.
+    unsafe { command.pre_exec(move || prepare(parent, &cgroup_procs_files, &rlimits, user.as_ref())) };
+    match command.spawn() {
+        Ok(child) => Ok(Started { pid: child.id(), pipes: child.stdout.map(OwnedFd::from).zip(child.stderr.map(OwnedFd::from)) }),
+        // No number: std refused an argument with a NUL in it before anything was started.
+        Err(error) => Err(failure(error.raw_os_error().unwrap_or(libc::EINVAL))),
+    }
+}
+
+/// What the child does before it becomes the program, in an order that matters: cgroup files and hard limits may be root's to
+/// change, and a change of the user takes the parent-death signal away again.
+fn prepare(parent: Pid, cgroups: &[String], limits: &[Limit], user: Option<&User>) -> std::io::Result<()> {
+    at(Step::Session, setsid())?;
+    for path in cgroups {
+        join_cgroup(path).map_err(|error| tagged(Step::Cgroup, error.raw_os_error().unwrap_or(libc::EIO)))?;
+    }
+    for Limit { resource, soft, hard } in limits {
+        let resource = at(Step::Limits, resource.ok_or(Errno::EINVAL))?;
+        at(Step::Limits, setrlimit(resource, *soft, *hard))?;
+    }
+    if let Some(User { uid, gid, groups }) = user {
+        at(Step::User, setgroups(groups))?;
+        at(Step::User, setresgid(*gid, *gid, *gid))?;
+        at(Step::User, setresuid(*uid, *uid, *uid))?;
+    }
+    at(Step::Parent, prctl::set_pdeathsig(Signal::SIGKILL))?;
+    // The parent may have died before the line above: then nobody would ever send that signal.
+    if getppid() != parent {
+        return Err(tagged(Step::Parent, libc::ESRCH));
+    }
+    at(Step::Signals, reset_signals())
+}
+
+/// An empty mask (ours blocks what the signalfd reads) and no ignored signals (std ignores SIGPIPE, the agent may ignore others).
+fn reset_signals() -> nix::Result<()> {
+    for signal in 1..=LAST_STANDARD_SIGNAL {
+        // SAFETY: SIG_DFL is no handler, nothing of ours can be called by it. SIGKILL and SIGSTOP refuse, which changes nothing.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+}
+
+fn join_cgroup(path: &str) -> std::io::Result<()> {
+    std::fs::OpenOptions::new().write(true).open(path)?.write_all(std::process::id().to_string().as_bytes())
+}
+
+fn at<T>(step: Step, result: nix::Result<T>) -> std::io::Result<T> {
+    result.map_err(|error| tagged(step, error as i32))
+}
+
+fn tagged(step: Step, errno: i32) -> Error {
+    Error::from_raw_os_error((step as i32) << STEP_SHIFT | errno)
+}
+
+fn failure(number: i32) -> Failure {
+    Failure { step: number >> STEP_SHIFT, errno: number & ((1 << STEP_SHIFT) - 1) }
+}
+
+/// The next child that has ended, if any. nix's own waitpid knows no real-time signals and would lose a child that died of one.
+pub fn next_end() -> Option<End> {
+    let mut status = 0;
+    // SAFETY: status lives longer than the call; -1 and WNOHANG ask for any child without waiting.
+    let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
+    if pid <= 0 {
+        return None;
+    }
+    let exited = libc::WIFEXITED(status);
+    Some(End {
+        pid,
+        code: exited.then(|| libc::WEXITSTATUS(status)),
+        signal: (!exited).then(|| libc::WTERMSIG(status)),
+    })
+}
+
+/// kill(2), for any number that the kernel knows; false where it fails.
+pub fn kill(pid: i32, signal: i32) -> bool {
+    // SAFETY: takes two numbers.
+    unsafe { libc::kill(pid, signal) == 0 }
+}
+
+impl<'js> FromJs<'js> for Request {
+    fn from_js(_: &Ctx<'js>, value: Value<'js>) -> Result<Self> {
+        let object = Object::from_value(value)?;
+        let names: Vec<String> = object.get("names")?;
+        let values: Vec<String> = object.get("values")?;
+        let ids: Option<Vec<u32>> = object.get("ids")?;
+        let limits: Vec<Object> = object.get("limits")?;
+        Ok(Self {
+            argv: object.get("argv")?,
+            environment: names.into_iter().zip(values).collect(),
+            directory: object.get("directory")?,
+            piped: object.get("piped")?,
+            user: ids.and_then(|ids| match ids.as_slice() {
+                [uid, gid, groups @ ..] => {
+                    let groups = groups.iter().map(|group| Gid::from_raw(*group)).collect();
+                    Some(User { uid: Uid::from_raw(*uid), gid: Gid::from_raw(*gid), groups })
+                }
+                _ => None,
+            }),
+            rlimits: limits.iter().map(limit).collect::<Result<_>>()?,
+            cgroup_procs_files: object.get("cgroupProcsFiles")?,
+        })
+    }
+}
+
+fn limit(object: &Object) -> Result<Limit> {
+    let value = |name: &str| -> Result<u64> { Ok(object.get::<_, Option<f64>>(name)?.map_or(RLIM_INFINITY, |value| value as u64)) };
+    Ok(Limit { resource: resource(&object.get::<_, String>("type")?), soft: value("soft")?, hard: value("hard")? })
+}
+
+/// Mesos's names of limits (mesos.proto, RLimitInfo.RLimit.Type).
+fn resource(name: &str) -> Option<Resource> {
+    Some(match name {
+        "RLMT_AS" => Resource::RLIMIT_AS,
+        "RLMT_CORE" => Resource::RLIMIT_CORE,
+        "RLMT_CPU" => Resource::RLIMIT_CPU,
+        "RLMT_DATA" => Resource::RLIMIT_DATA,
+        "RLMT_FSIZE" => Resource::RLIMIT_FSIZE,
+        "RLMT_LOCKS" => Resource::RLIMIT_LOCKS,
+        "RLMT_MEMLOCK" => Resource::RLIMIT_MEMLOCK,
+        "RLMT_MSGQUEUE" => Resource::RLIMIT_MSGQUEUE,
+        "RLMT_NICE" => Resource::RLIMIT_NICE,
+        "RLMT_NOFILE" => Resource::RLIMIT_NOFILE,
+        "RLMT_NPROC" => Resource::RLIMIT_NPROC,
+        "RLMT_RSS" => Resource::RLIMIT_RSS,
+        "RLMT_RTPRIO" => Resource::RLIMIT_RTPRIO,
+        "RLMT_RTTIME" => Resource::RLIMIT_RTTIME,
+        "RLMT_SIGPENDING" => Resource::RLIMIT_SIGPENDING,
+        "RLMT_STACK" => Resource::RLIMIT_STACK,
+        _ => return None,
+    })
+}
