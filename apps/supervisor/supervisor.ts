@@ -19,6 +19,7 @@ import { WorkerServer } from "./executor/worker-server.ts";
 import { hostMetrics } from "./host-metrics.ts";
 import { berthGroupId, listen, socketSources } from "./listen.ts";
 import { createLog, type Logger } from "./log.ts";
+import { EngineLogs } from "./logs/engine-logs.ts";
 import { answerSchedulerMessage } from "./scheduler-messages.ts";
 import { VaultSecrets } from "./secrets/vault-secrets.ts";
 import { ServiceManager } from "./service-manager.ts";
@@ -112,7 +113,12 @@ export class Supervisor {
       registryAuth: settings.registryAuth,
       keepsContainer: (outcome) => !settings.removeContainers || (settings.keepFailedMs > 0 && outcome.state === "TASK_FAILED"),
       secretsFor: (identity, options) => new VaultSecrets(vault, secrets, identity, options),
-      logsFor: () => ({ follow: () => {}, finish: async () => [] }),
+      logsFor: (executor, _identity, options) =>
+        new EngineLogs(engine, executor.hello.sandbox, {
+          logsSinceMs: options.settings.logsSince,
+          lastLogsBytes: options.settings.lastLogsSize,
+          now,
+        }),
       judge,
       watchesFor: (executor, options) => {
         const host = sidecarHost(
