@@ -1,9 +1,11 @@
-import { appendFileSync, constants } from "node:fs";
+import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import type { Observed } from "@berth/runtime";
 import type { DockerEngine, LogChunk } from "@berth/runtime/docker/engine";
 import type { Outcome } from "../task/outcome.ts";
 import type { LogPort } from "../task/ports.ts";
+
+const APPEND = constants.O_APPEND | constants.O_CREAT | constants.O_WRONLY | constants.O_NOFOLLOW;
 
 /** Last output of a failed or killed container, asked of dockerd and appended to the sandbox. Nothing is relayed while it runs. */
 export class EngineLogs implements LogPort {
@@ -30,9 +32,9 @@ export class EngineLogs implements LogPort {
   /** Never through a symbolic link: the sandbox belongs to the task. */
   #append(stream: LogChunk["stream"], data: Uint8Array): void {
     try {
-      appendFileSync(join(this.#sandbox, stream), data, {
-        flag: constants.O_APPEND | constants.O_CREAT | constants.O_WRONLY | constants.O_NOFOLLOW,
-      });
+      const fd = openSync(join(this.#sandbox, stream), APPEND, 0o644);
+      writeSync(fd, data);
+      closeSync(fd);
     } catch {} // A sandbox that the agent has already removed.
   }
 }
