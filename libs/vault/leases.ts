@@ -192,7 +192,8 @@ export class Leases {
     const { log, now, random } = this.#options;
     if (!this.#isKept(lease)) return;
     const fields = { taskKey: lease.taskKey, leaseId: lease.record.leaseId, problem: wordsOf(error) };
-    if (hasKind(error, "rejected") || hasKind(error, "missing")) {
+    // Other refusals ("past the max TTL, cannot renew") leave the lease alive until its end.
+    if (hasKind(error, "missing") || (hasKind(error, "rejected") && /lease not found|lease expired|invalid lease/i.test(error.message))) {
       log.warn(fields, "Vault does not know a lease any more");
       this.#lose(lease, "Vault does not know their lease any more");
       return;

@@ -74,6 +74,17 @@ describe("leases in a real Vault", { skip: skipWithout("vaultdev") }, () => {
     await waitFor(() => deletions() > before);
   });
 
+  it("tells the task when Vault does not know its lease any more", async () => {
+    await using observed = observedService(vault.environment());
+    const { leases } = await observed.service.awsCredentials({ taskKey: "task", role: "user", ttlMs: 0 }, forever());
+    const { status } = await vault.server.call("PUT", "sys/leases/revoke", { lease_id: leases[0]?.leaseId, sync: true });
+    assert.ok(status < 300);
+
+    await waitFor(() => observed.lost.length === 1);
+
+    assert.equal(observed.lost[0]?.reason, "the AWS credentials end: Vault does not know their lease any more");
+  });
+
   it("tells the task when the token was revoked and its credentials with it", async () => {
     await using observed = observedService(vault.environment());
     await observed.service.awsCredentials({ taskKey: "task", role: "deploy", ttlMs: 0 }, forever());
