@@ -14,6 +14,9 @@ export interface AgentEndpoint {
 /** The variable with the executor's bearer token; read once, then erased: no child and no log may see it. */
 export const TOKEN_VARIABLE = "MESOS_EXECUTOR_AUTHENTICATION_TOKEN";
 
+/** sockaddr_un holds 108 bytes with the closing zero. */
+const MAX_SOCKET_PATH_BYTES = 107;
+
 /**
  * Reads MESOS_AGENT_ENDPOINT, MESOS_DOMAIN_SOCKET, MESOS_SLAVE_PID, LIBPROCESS_SSL_ENABLED, BERTH_AGENT_SCHEME and the token.
  * Returns what is wrong as a string where the environment is not one that an agent gives.
@@ -27,9 +30,11 @@ export function agentEndpoint(host: Host): AgentEndpoint | string {
   const process = (environment.MESOS_SLAVE_PID ?? "").split("@")[0] ?? "";
   const path = `${process === "" ? "" : `/${process}`}/api/v1/executor`;
 
-  const socket = environment.MESOS_DOMAIN_SOCKET;
-  if (socket !== undefined && socket !== "") {
-    return { connect: (on, handlers) => on.connectUnix(socket, handlers), name: socket, path, tls: false, authorization };
+  const socket = environment.MESOS_DOMAIN_SOCKET ?? "";
+  // A path that does not fit into a socket address is passed over: the agent serves TCP beside its socket.
+  if (socket !== "" && host.encodeUtf8(socket).length <= MAX_SOCKET_PATH_BYTES) {
+    const exact = process === "" ? `/slave(1)${path}` : path;
+    return { connect: (on, handlers) => on.connectUnix(socket, handlers), name: socket, path: exact, tls: false, authorization };
   }
   const name = environment.MESOS_AGENT_ENDPOINT ?? "";
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:]+)):(\d{1,5})$/.exec(name);

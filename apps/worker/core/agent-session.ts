@@ -17,8 +17,11 @@ export interface SessionOptions {
 }
 
 export interface SessionHandlers {
-  /** Said in each SUBSCRIBE: without it the agent takes running tasks for lost. Both in the order in which they came up. */
-  unacknowledged(): { tasks: OpaqueTaskInfo[]; updates: StatusUpdate[] };
+  /**
+   * Said in each SUBSCRIBE: without it the agent takes running tasks for lost. Both in the order in which they came up.
+   * `reduced`: the agent could not read the last one, so updates are to be said with their required fields only.
+   */
+  unacknowledged(reduced: boolean): { tasks: OpaqueTaskInfo[]; updates: StatusUpdate[] };
   subscribed(event: SubscribedEvent): void;
   event(event: Exclude<Event, { type: "SUBSCRIBED" }>): void;
   /** The stream is down; updates wait until `subscribed`. */
@@ -33,15 +36,18 @@ const MAX_RETRY_DELAY_MS = 500;
 const MIN_RETRY_DELAY_MS = 10;
 /** How long an executor that never subscribed tries: as long as the agent waits for it before it kills it. */
 const FIRST_SUBSCRIBE_MS = 60_000;
-/** The head of the answer to SUBSCRIBE must come within this time; the stream after it may be silent for half an hour. */
-const HEAD_TIMEOUT_MS = 5000;
+/** The first event must come within this time after SUBSCRIBE; the stream after it may be silent for half an hour. */
+const FIRST_EVENT_TIMEOUT_MS = 5000;
+/** A stream that ends sooner is not opened again at once: somebody else may take it away as often as we take it back. */
+const SHORT_STREAM_MS = 1000;
 const MAX_ERROR_TEXT = 2048;
 
 /**
  * The subscription to the agent: one connection for the event stream, opened again whenever it ends.
  *
  * INVARIANTS: what an old stream still says is ignored (each has its own generation); after `lost` nothing is tried any more;
- * between the end of a stream and the next `subscribed` no more than MAX_RETRY_DELAY_MS pass per attempt.
+ * between the end of a stream and the next `subscribed` no more than MAX_RETRY_DELAY_MS pass per attempt; streams that live
+ * shorter than SHORT_STREAM_MS are not opened again without a delay.
  */
 export class AgentSession {
   readonly #host: Host;
@@ -52,6 +58,8 @@ export class AgentSession {
   #generation = 0;
   #everSubscribed = false;
   #subscribed = false;
+  #subscribedAt = Number.NEGATIVE_INFINITY;
+  #reduced = false;
   #failingSince: number | undefined;
   #timer: number | undefined;
   #ended = false;
@@ -94,8 +102,8 @@ export class AgentSession {
       },
       broken: (why) => this.#failed(generation, why),
     });
-    const timer = this.#host.setTimer(HEAD_TIMEOUT_MS, () => {
-      if (!stream.answered) this.#failed(generation, `no answer to SUBSCRIBE within ${HEAD_TIMEOUT_MS} ms`);
+    const timer = this.#host.setTimer(FIRST_EVENT_TIMEOUT_MS, () => {
+      if (!stream.spoke) this.#failed(generation, `no answer to SUBSCRIBE within ${FIRST_EVENT_TIMEOUT_MS} ms`);
     });
     const connection = this.#endpoint.connect(this.#host, {
       open: () => connection.write(encodeRequest(this.#host, this.#endpoint, this.#host.encodeUtf8(this.#call()))),
@@ -112,7 +120,7 @@ export class AgentSession {
   }
 
   #call(): string {
-    const { tasks, updates } = this.#handlers.unacknowledged();
+    const { tasks, updates } = this.#handlers.unacknowledged(this.#reduced);
     return JSON.stringify({
       type: "SUBSCRIBE",
       executor_id: { value: this.#options.executorId },
@@ -127,14 +135,31 @@ export class AgentSession {
         if (this.#everSubscribed) this.#handlers.log("subscribed to the agent again");
         this.#subscribed = true;
         this.#everSubscribed = true;
+        this.#reduced = false;
         this.#failingSince = undefined;
-        this.#handlers.subscribed(event.subscribed);
+        this.#subscribedAt = this.#host.monotonicClock();
+        this.#handlers.subscribed(event.subscribed ?? {});
         break;
       case "ERROR":
-        this.#failed(generation, `the agent says ERROR: ${event.error?.message ?? ""}`);
+        this.#onError(generation, event.error?.message ?? "");
         break;
       default:
-        this.#handlers.event(event);
+        this.#handle(event);
+    }
+  }
+
+  /** No agent sends it over HTTP. Who checkpoints can afford to make sure that both sides agree; who does not would lose the tasks. */
+  #onError(generation: number, text: string): void {
+    if (this.#options.checkpoint) this.#failed(generation, `the agent says ERROR: ${text}`);
+    else this.#handlers.log(`the agent says ERROR: ${text}`);
+  }
+
+  /** An event without the fields that its type has costs nobody the stream. */
+  #handle(event: Exclude<Event, { type: "SUBSCRIBED" }>): void {
+    try {
+      this.#handlers.event(event);
+    } catch (error) {
+      this.#handlers.log(`an event ${event.type} cannot be understood and is ignored: ${error instanceof Error ? error.message : error}`);
     }
   }
 
@@ -142,6 +167,11 @@ export class AgentSession {
     // 404 and 503 are an agent that is still starting; 403 of this kind one that has restarted and does not know us yet.
     if (status === 404 || status >= 500 || (status === 403 && /not subscribed/i.test(text)))
       return this.#failed(generation, `${status} ${text}`);
+    if (status === 400 && /^Failed to (parse|convert|validate)/.test(text) && !this.#reduced) {
+      this.#handlers.log(`BUG: the agent cannot read SUBSCRIBE: ${text}`);
+      this.#reduced = true;
+      return this.#failed(generation, `${status} ${text}`);
+    }
     this.#lose(`the agent refuses SUBSCRIBE with ${status}: ${text}`);
   }
 
@@ -168,7 +198,7 @@ export class AgentSession {
       );
     const random = (this.#host.randomBytes(1)[0] as number) / 256;
     const most = Math.min(MAX_RETRY_DELAY_MS, this.#options.backoffMaxMs / 4);
-    const delay = first ? 0 : Math.min(most, MIN_RETRY_DELAY_MS + random * most);
+    const delay = first && now - this.#subscribedAt >= SHORT_STREAM_MS ? 0 : Math.min(most, MIN_RETRY_DELAY_MS + random * most);
     this.#timer = this.#host.setTimer(delay, () => this.#subscribe());
   }
 
@@ -199,6 +229,7 @@ class SubscribeStream {
   readonly #records: RecordDecoder;
   #status = 0;
   #text = "";
+  #spoke = false;
 
   constructor(host: Host, handlers: StreamHandlers) {
     this.#handlers = handlers;
@@ -213,13 +244,17 @@ class SubscribeStream {
       },
       end: () => {
         if (this.#status === 200) handlers.broken("the agent ended the stream");
-        else handlers.refused(this.#status, this.#text.slice(0, MAX_ERROR_TEXT));
+        else {
+          this.#spoke = true;
+          handlers.refused(this.#status, this.#text.slice(0, MAX_ERROR_TEXT));
+        }
       },
     });
   }
 
-  get answered(): boolean {
-    return this.#status !== 0;
+  /** Whether an event or a refusal has come. */
+  get spoke(): boolean {
+    return this.#spoke;
   }
 
   push(bytes: Uint8Array): void {
@@ -235,6 +270,7 @@ class SubscribeStream {
   }
 
   #record(text: string): void {
+    this.#spoke = true;
     const event = parseAgentJson(text) as Event;
     if (typeof event?.type !== "string") throw new Error("an event without a type");
     this.#handlers.event(event);

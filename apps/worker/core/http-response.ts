@@ -70,6 +70,7 @@ export class ResponseParser {
       case "chunk-size":
         return this.#takeChunkSize(line);
       case "chunk-end":
+        if (line !== "") throw new Error("a chunk is longer than its length says");
         this.#state = "chunk-size";
         return;
       case "trailers":

@@ -25,6 +25,14 @@ export function graceOf(record: TaskRecord, wanted: Wanted | undefined): number 
   return wanted?.gracePeriodMs ?? (nanoseconds === undefined ? DEFAULT_GRACE_MS : Number(nanoseconds) / 1e6);
 }
 
+/** A task's states only go forward; a supervisor that comes back may say an earlier one again. */
+const FORWARD = ["TASK_STARTING", "TASK_RUNNING", "TASK_KILLING"];
+
+function rankOf(state: string): number {
+  const rank = FORWARD.indexOf(state);
+  return rank < 0 ? FORWARD.length : rank;
+}
+
 /** The tasks of this executor and what was said of them: the truth that outlives the supervisor. */
 export class Ledger {
   readonly entries = new Map<string, TaskEntry>();
@@ -72,15 +80,19 @@ export class Ledger {
   }
 
   /**
-   * Makes the update that the agent gets; undefined for one that says nothing new, and for any after a terminal one: the agent
-   * would acknowledge and drop it.
+   * Makes the update that the agent gets; undefined for one that says nothing new, that goes back (STARTING after RUNNING), and
+   * for any after a terminal one: the agent would acknowledge and drop it.
    */
   update(taskId: string, requested: RequestedUpdate): StatusUpdate | undefined {
     const entry = this.entries.get(taskId);
     const last = entry?.record.lastStatus;
     if (entry === undefined || (last !== undefined && isTerminal(last.state))) return undefined;
+    if (last !== undefined && rankOf(requested.state) < rankOf(last.state)) return undefined;
+    if (requested.state === "TASK_KILLING" && last?.state === "TASK_KILLING") return undefined;
     const fingerprint = JSON.stringify(requested);
-    if (entry.fingerprint === fingerprint) return undefined;
+    // Mesos wants every failed health check told, equal or not.
+    const failedCheck = requested.healthy === false && requested.reason === "REASON_TASK_HEALTH_CHECK_STATUS_UPDATED";
+    if (entry.fingerprint === fingerprint && !failedCheck) return undefined;
     entry.fingerprint = fingerprint;
     const now = this.#host.wallClock();
     const { state, message, reason, healthy, data, labels, containerStatus, checkStatus } = requested;

@@ -8,8 +8,8 @@ export interface OutboxOptions {
 }
 
 export interface OutboxHandlers {
-  /** Whether updates may be sent now. */
-  subscribed(): boolean;
+  /** Whether the agent takes calls of ours now. */
+  mayCall(): boolean;
   /** The agent says that we are not subscribed: SUBSCRIBE again, the updates are in it. */
   resubscribe(why: string): void;
   /** The agent will never take an update of ours. */
@@ -72,8 +72,13 @@ export class Outbox {
     this.#pump();
   }
 
-  /** For SUBSCRIBE: everything that is not acknowledged. Once the agent has answered, `subscribed` must be called. */
-  unacknowledged(): StatusUpdate[] {
+  /**
+   * For SUBSCRIBE: everything that is not acknowledged. Once the agent has answered, `subscribed` must be called. `reduced`: the
+   * agent could not read them, so each is cut down to its required fields for good.
+   */
+  unacknowledged(reduced = false): StatusUpdate[] {
+    if (reduced)
+      for (const entry of this.#entries) if (!entry.reduced) Object.assign(entry, { status: requiredFields(entry.status), reduced });
     return this.#entries.map((entry) => entry.status);
   }
 
@@ -98,7 +103,7 @@ export class Outbox {
   }
 
   #pump(): void {
-    if (this.#calls.busy || this.#retry !== undefined || !this.#handlers.subscribed()) return;
+    if (this.#calls.busy || this.#retry !== undefined || !this.#handlers.mayCall()) return;
     const entry = this.#entries.find((each) => !each.delivered);
     if (entry !== undefined) {
       this.#calls.send(this.#encode({ type: "UPDATE", update: { status: entry.status } }), (result) => this.#answered(entry, result));
@@ -140,8 +145,7 @@ export class Outbox {
       if (index >= 0) this.#entries.splice(index, 1);
       this.#handlers.undeliverable(entry.status);
     } else {
-      const { task_id, state, source, uuid, executor_id, timestamp } = entry.status;
-      this.#entries[index] = { status: { task_id, state, source, uuid, executor_id, timestamp }, delivered: false, reduced: true };
+      this.#entries[index] = { status: requiredFields(entry.status), delivered: false, reduced: true };
     }
     this.#pump();
   }
@@ -155,4 +159,8 @@ export class Outbox {
       this.#pump();
     });
   }
+}
+
+function requiredFields({ task_id, state, source, uuid, executor_id, timestamp }: StatusUpdate): StatusUpdate {
+  return { task_id, state, source, uuid, executor_id, timestamp };
 }

@@ -1,4 +1,11 @@
-import { encodeFrame, type Hello, parseSupervisorMessage, type SupervisorMessage, type WorkerMessage } from "@berth/protocol";
+import {
+  encodeFrame,
+  type Hello,
+  PROTOCOL_VERSIONS,
+  parseSupervisorMessage,
+  type SupervisorMessage,
+  type WorkerMessage,
+} from "@berth/protocol";
 import { RecordDecoder } from "@berth/recordio";
 import type { Connection, Host } from "./host.ts";
 
@@ -9,8 +16,8 @@ export interface LinkHandlers {
   welcomed(): void;
   /** Another process is the worker of this executor. */
   refusedForGood(reason: string): void;
-  /** The supervisor that served us is gone. */
-  away(): void;
+  /** The connection ended, or could not be made. `served`: there was a welcome on it. */
+  away(served: boolean): void;
   message(message: SupervisorMessage): void;
   log(line: string): void;
 }
@@ -47,6 +54,11 @@ export class SupervisorLink {
 
   get connected(): boolean {
     return this.#welcomed;
+  }
+
+  /** A supervisor has the hello and has not answered yet: it may take our tasks on at any moment. */
+  get greeting(): boolean {
+    return this.#open && !this.#welcomed;
   }
 
   start(): void {
@@ -94,7 +106,7 @@ export class SupervisorLink {
     this.#open = false;
     this.#welcomed = false;
     if (this.#refusal === undefined) this.problem = why;
-    if (served) this.#handlers.away();
+    this.#handlers.away(served);
     if (served || !this.#everTold) {
       this.#everTold = true;
       this.#handlers.log(`the supervisor at ${this.path} is away (${why}); waiting for it`);
@@ -107,7 +119,9 @@ export class SupervisorLink {
 
   #hear(message: SupervisorMessage | null): void {
     if (this.#ended || message === null) return;
-    if (message.type === "welcome") {
+    if (message.type === "welcome" && !PROTOCOL_VERSIONS.includes(message.protocol)) {
+      this.#hear({ type: "refuse", reason: `it speaks protocol version ${message.protocol}, which this worker does not`, retry: true });
+    } else if (message.type === "welcome") {
       this.#welcomed = true;
       this.#refusal = undefined;
       this.#retryMs = FIRST_RETRY_MS;
@@ -118,6 +132,9 @@ export class SupervisorLink {
       if (!message.retry) this.#handlers.refusedForGood(message.reason);
       else if (this.#refusal !== message.reason) this.#handlers.log(`the supervisor refuses this worker for now: ${message.reason}`);
       this.#refusal = message.reason;
+      const refused = this.#connection;
+      refused?.close();
+      if (refused !== undefined) this.#closed(refused, this.problem);
     } else if (this.#welcomed) this.#handlers.message(message);
   }
 }

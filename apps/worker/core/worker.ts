@@ -1,4 +1,4 @@
-import type { Event, SubscribedEvent } from "@berth/mesos";
+import { type Event, isTerminal, type SubscribedEvent } from "@berth/mesos";
 import {
   type Hello,
   PROTOCOL_VERSIONS,
@@ -38,8 +38,6 @@ const SIGTERM = 15;
 const SIGKILL = 9;
 /** A supervisor that restarts in the middle of a kill gets this long to go on with it before the worker does so itself. */
 const SUPERVISOR_BACK_MS = 3000;
-/** What tasks get beyond the shutdown grace period where the agent is lost and nobody counts. */
-const LOST_EXTRA_MS = 5000;
 /** Messages of the scheduler that wait for a supervisor; Mesos itself promises no delivery. */
 const MAX_WAITING_MESSAGES = 100;
 /** What SHUTDOWN's grace period keeps back for the last updates, as Mesos's own executors do. */
@@ -79,8 +77,8 @@ export class Worker {
     const log = (line: string): void => this.#log(line);
     this.#ledger = new Ledger(host, { executorId: settings.executorId, agentId: () => this.#agentId });
     this.#session = new AgentSession(host, endpoint, settings, {
-      unacknowledged: () => {
-        this.#listed = this.#outbox.unacknowledged();
+      unacknowledged: (reduced) => {
+        this.#listed = this.#outbox.unacknowledged(reduced);
         return { tasks: this.#ledger.unacknowledgedTasks(), updates: this.#listed };
       },
       subscribed: (event) => this.#onSubscribed(event),
@@ -90,11 +88,14 @@ export class Worker {
       log,
     });
     this.#outbox = new Outbox(host, new CallConnection(host, endpoint), settings, {
-      subscribed: () => this.#session.subscribed,
+      // An agent that shuts us down takes updates, but no SUBSCRIBE any more.
+      mayCall: () => this.#session.subscribed || (this.#shutdown && !this.#agentLost),
       resubscribe: (why) => this.#session.resubscribe(why),
       lost: (why) => this.#onAgentLost(why),
       undeliverable: (status) => {
-        this.#settle(status.task_id.value, status.uuid);
+        // A state on the way that is refused must not take the last one with it.
+        if (isTerminal(status.state)) this.#settle(status.task_id.value, status.uuid);
+        else this.#leaveIfDone();
       },
       log,
     });
@@ -102,7 +103,7 @@ export class Worker {
       hello: () => this.#hello(),
       welcomed: () => this.#onWelcome(),
       refusedForGood: (reason) => this.#leave(EXIT.refused, `the supervisor refuses this worker: ${reason}`),
-      away: () => this.#onSupervisorAway(),
+      away: (served) => this.#onSupervisorAway(served),
       message: (message) => this.#onSupervisorMessage(message),
       log,
     });
@@ -223,9 +224,12 @@ export class Worker {
     this.#agentLost = true;
     this.#session.end();
     this.#log(`${why}; stopping every task`);
-    const wanted: Wanted = { kind: "kill", receivedAt: this.#host.wallClock(), cause: "agent" };
-    this.#wantAll(wanted);
-    this.#host.setTimer(this.#settings.shutdownGraceMs + LOST_EXTRA_MS, () => this.#leave(EXIT.unacknowledged, "the agent is lost"));
+    const grace = this.#settings.shutdownGraceMs;
+    for (const { record } of this.#ledger.entries.values()) {
+      const gracePeriodMs = Math.min(graceOf(record, undefined), Math.max(0, grace - SHUTDOWN_RESERVE_MS));
+      this.#want(record.taskId, { kind: "kill", gracePeriodMs, receivedAt: this.#host.wallClock(), cause: "agent" });
+    }
+    this.#host.setTimer(grace, () => this.#leave(EXIT.unacknowledged, "the agent is lost"));
     this.#leaveIfAllEnded();
   }
 
@@ -246,14 +250,18 @@ export class Worker {
     if (entry === undefined || entry.terminalSince !== undefined) return;
     this.#ledger.want(taskId, wanted);
     if (wanted.kind !== "shutdown") this.#link.send({ type: "kill", taskId, wanted });
-    if (this.#link.connected) return;
-    if (!entry.accepted)
-      this.#update(taskId, {
-        state: "TASK_KILLED",
-        message: "killed before a supervisor took the task on",
-        reason: "REASON_TASK_KILLED_DURING_LAUNCH",
-      });
+    // One that is just being greeted has the task and the wish from the hello, or from the message before.
+    if (this.#link.connected || this.#link.greeting) return;
+    if (!entry.accepted) this.#endUnaccepted(taskId);
     else this.#killChildAlone(entry);
+  }
+
+  #endUnaccepted(taskId: string): void {
+    this.#update(taskId, {
+      state: "TASK_KILLED",
+      message: "killed before a supervisor took the task on",
+      reason: "REASON_TASK_KILLED_DURING_LAUNCH",
+    });
   }
 
   /** No supervisor is there, and a command task must not outlive its kill: the worker signals by itself. */
@@ -277,7 +285,11 @@ export class Worker {
   }
 
   /** Kills that the supervisor had begun go on without it when it does not come back at once. */
-  #onSupervisorAway(): void {
+  #onSupervisorAway(served: boolean): void {
+    for (const { record, accepted, terminalSince } of [...this.#ledger.entries.values()]) {
+      if (record.wanted !== undefined && !accepted && terminalSince === undefined) this.#endUnaccepted(record.taskId);
+    }
+    if (!served) return;
     this.#host.setTimer(SUPERVISOR_BACK_MS, () => {
       if (this.#link.connected) return;
       for (const entry of this.#ledger.entries.values()) if (entry.terminalSince === undefined) this.#killChildAlone(entry);
@@ -376,6 +388,9 @@ export class Worker {
     const entry = this.#ledger.entries.get(spawn.taskId);
     if (entry === undefined) return;
     const { record } = entry;
+    if (entry.terminalSince !== undefined) {
+      return void this.#link.send({ type: "spawnFailed", taskId: spawn.taskId, error: "the task is over for the agent" });
+    }
     if (record.child === undefined && record.exit === undefined) {
       const child = this.#children.spawn(spawn);
       if (typeof child === "string") return void this.#link.send({ type: "spawnFailed", taskId: spawn.taskId, error: child });
@@ -388,6 +403,7 @@ export class Worker {
   // Updates, and the end
 
   #update(taskId: string, requested: RequestedUpdate): void {
+    if (this.#leaving) return;
     const status = this.#ledger.update(taskId, requested);
     if (status === undefined) return;
     this.#outbox.add(status);
