@@ -31,6 +31,7 @@ import { withoutSecrets } from "./task/task-secrets.ts";
 import { TaskFactory } from "./task-factory.ts";
 import { taskKey } from "./task-key.ts";
 import { VERSION } from "./version.ts";
+import { certificateHook, certificateWatch } from "./watches/certificate.ts";
 import { completionTimeWatch } from "./watches/completion-time.ts";
 
 /**
@@ -94,8 +95,13 @@ export class Supervisor {
     });
 
     const sidecar = this.#openSidecar(settings);
+    const rangeFor = (env: Readonly<Record<string, string>>): number => settings.taskOptions(env).settings.randomExpirationRange;
+    const certificates = { rangeFor, now };
     const builtIn = builtInHooks(settings.hooks, { environment: settings.environment });
-    const hooks = new HookRunner([...builtIn, ...userHooks, ...(sidecar === undefined ? [] : [sidecar.hook])], log);
+    const hooks = new HookRunner(
+      [certificateHook(certificates), ...builtIn, ...userHooks, ...(sidecar === undefined ? [] : [sidecar.hook])],
+      log,
+    );
     const { health, check } = createHealthWatches({ exec: (request, signal) => engine.exec(request, signal), now, log });
     const checks = settings.configured.healthChecks ? [health, check] : [];
     const judge = (plan: ContainerPlan): string[] => enforcePolicy(judgePlan(plan.create, plan.image, settings.policy));
@@ -125,7 +131,12 @@ export class Supervisor {
           { executorEnvironment: executor.hello.environment, agentHostname: executor.hello.agentHostname },
           options.settings.taskHost,
         );
-        return [completionTimeWatch(now), ...checks, ...(sidecar === undefined ? [] : [sidecar.watch.forTask(options, host)])];
+        return [
+          completionTimeWatch(now),
+          certificateWatch(certificates, executor.hello.environment),
+          ...checks,
+          ...(sidecar === undefined ? [] : [sidecar.watch.forTask(options, host)]),
+        ];
       },
     });
     const executors = new Executors({

@@ -68,6 +68,7 @@ export class TaskFactory {
       warnings: options.warnings,
       takesKilling: hello.frameworkCapabilities.includes("TASK_KILLING_STATE"),
       exitStates: options.exitStates,
+      successState: runtime.kind === "process" && options.settings.commandSuccess === "failed" ? "TASK_FAILED" : "TASK_FINISHED",
       sidecarByExitCode: options.settings.sidecarUnhealthyState !== "failed",
       defaultGracePeriodMs: options.killTaskTimeoutMs,
       now: parts.now,

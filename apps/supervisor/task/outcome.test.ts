@@ -19,6 +19,7 @@ function context(exitCode: number, stop?: Stop, more: Partial<ExitContext> & { o
     exit: { exitCode, oomKilled, startedAt: 1, finishedAt: 2 },
     stop,
     exitStates: "berth",
+    successState: "TASK_FINISHED",
     memoryLimitBytes: undefined,
     noun: "container",
     ...rest,

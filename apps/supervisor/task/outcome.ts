@@ -18,6 +18,8 @@ export interface ExitContext {
   exit: Exit;
   stop: Stop | undefined;
   exitStates: ExitStates;
+  /** What exit 0 is: FINISHED, but FAILED for command tasks of those who rely on allegro's executor. */
+  successState: "TASK_FINISHED" | "TASK_FAILED";
   /** For the message of an out-of-memory kill. */
   memoryLimitBytes: number | undefined;
   /** "container" or "process". */
@@ -74,7 +76,7 @@ export function outcomeOfExit(context: ExitContext): Outcome {
   const { exit, stop } = context;
   if (stop !== undefined) return outcomeOfStop(stop, describeExit(context));
   if (exit.oomKilled) return { state: "TASK_FAILED", reason: "REASON_CONTAINER_LIMITATION_MEMORY", message: describeExit(context) };
-  if (exit.exitCode === 0) return { state: "TASK_FINISHED", message: describeExit(context) };
+  if (exit.exitCode === 0) return { state: context.successState, message: describeExit(context) };
   return { state: "TASK_FAILED", reason: "REASON_COMMAND_EXECUTOR_FAILED", message: describeExit(context) };
 }
 

@@ -30,6 +30,7 @@ export interface TaskParts {
   /** Said once, at the task's beginning. */
   warnings: readonly string[];
   exitStates: ExitStates;
+  successState: "TASK_FINISHED" | "TASK_FAILED";
   /** A task that Sidecar calls unhealthy gets its state by its exit code, as sidecar-executor has it. */
   sidecarByExitCode: boolean;
   /** Where neither the KILL nor the TaskInfo gives a grace period, milliseconds. */
