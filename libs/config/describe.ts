@@ -1,6 +1,7 @@
 import type { Environment } from "./environment.ts";
 import type { OptionTable } from "./option.ts";
 import { OPTIONS } from "./options.ts";
+import { withoutUser } from "./url-user.ts";
 import { formatValue } from "./value.ts";
 
 export interface SettingRow {
@@ -17,13 +18,14 @@ export function describeSettings(settings: Readonly<Record<string, unknown>>, or
     const origin = origins[name] ?? "default";
     const text = settings[name] === null ? "" : formatValue(option, settings[name]);
     if (text === "") return [{ name, value: "(unset)", origin }];
-    return [{ name, value: option.secret ? `(secret, from ${origin.replace(/ in the environment$/, "")})` : text, origin }];
+    return [{ name, value: option.secret ? `(secret, from ${origin.replace(/ in the environment$/, "")})` : withoutUser(text), origin }];
   });
 }
 
 /**
- * The environment for libraries that read their variables themselves (DOCKER_*, VAULT_*, REDIS_URL, CONSUL_*): the daemon's own with
- * every setting that is not a default put in under its first name, so that flags and the file count there too.
+ * The environment for libraries that read their variables themselves (DOCKER_*, VAULT_*, REDIS_URL, CONSUL_*): the daemon's own
+ * without any name of a setting, and every setting that is not a default put in under its first name. So flags and the file count
+ * there too, and what was passed over here (an empty variable, a bare one that does not fit) does not count there either.
  */
 export function settingsEnvironment(
   environment: Environment,
@@ -31,6 +33,9 @@ export function settingsEnvironment(
   origins: Readonly<Record<string, string>>,
 ): Record<string, string | undefined> {
   const result: Record<string, string | undefined> = { ...environment };
+  for (const option of Object.values(OPTIONS as OptionTable)) {
+    for (const { name } of option.environment) delete result[name];
+  }
   for (const [name, option] of Object.entries(OPTIONS as OptionTable)) {
     const [first] = option.environment;
     if (first === undefined || option.type === "yaml" || (origins[name] ?? "default") === "default") continue;

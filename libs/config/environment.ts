@@ -20,20 +20,22 @@ export interface EnvironmentLookup {
 }
 
 /**
- * Looks a setting's names up in their order; the first that is set counts. A variable that is set but empty counts as set where it
- * has a prefix, as with the incumbents; a bare one that is empty or does not fit is passed over, because it may be another
+ * Looks a setting's names up in their order; the first that is set counts. One that is set but empty counts as not set, with a
+ * warning (units and scripts often write NAME= for that). A bare one that does not fit is passed over, because it may be another
  * program's: DEBUG=express:* must not stop a daemon.
  */
 export function lookUp(setting: string, option: OptionRecord, environment: Environment): EnvironmentLookup {
   const warnings: string[] = [];
   for (const name of option.environment) {
     const text = environment[name.name];
-    // Vault's and Docker's own names are often written with nothing behind them, which they take for not set.
-    if (text === undefined || (text === "" && name.kind === "own" && !PREFIXED.test(name.name))) continue;
+    if (text === undefined) continue;
+    if (text === "" && option.emptyCounts === undefined) {
+      warnings.push(`${name.name} in the environment is empty, which counts as not set`);
+      continue;
+    }
     const parsed = parseText(option, text);
-    if (name.kind === "bare" && (text === "" || !parsed.ok)) {
-      if (text !== "")
-        warnings.push(`${name.name} in the environment is ignored: as ${setting} it would have to be ${parsed.ok ? "" : parsed.expected}`);
+    if (name.kind === "bare" && !parsed.ok) {
+      warnings.push(`${name.name} in the environment is ignored: as ${setting} it would have to be ${parsed.expected}`);
       continue;
     }
     if (name.deprecated) warnings.push(`${name.name} is deprecated: use ${option.environment.find((other) => !other.deprecated)?.name}`);

@@ -25,6 +25,9 @@ export function parseFlags(table: OptionTable, argv: readonly string[]): Flags {
     const word = argv[at] as string;
     if (word === "--help" || word === "-h") flags.help = true;
     else if (word === "--version") flags.version = true;
+    else if (!word.startsWith("--") && word !== "-debug")
+      // Its text is not told: it may be the value of a flag that was misspelt, and a secret.
+      flags.mistakes.push({ setting: "", where: `argument ${at + 1}`, problem: "is not a flag; berthd takes no other arguments" });
     else at += takeFlag(table, byFlag, flags, word === "-debug" ? "--debug" : word, argv[at + 1]);
   }
   return flags;
@@ -32,40 +35,41 @@ export function parseFlags(table: OptionTable, argv: readonly string[]): Flags {
 
 /** Returns how many words after this one belong to it. */
 function takeFlag(table: OptionTable, byFlag: ReadonlyMap<string, string>, flags: Flags, word: string, next: string | undefined): 0 | 1 {
-  const match = /^--([^=]+)(?:=([\s\S]*))?$/.exec(word);
-  const written = match?.[1] ?? word;
+  const separator = word.indexOf("=");
+  const written = word.slice(2, separator === -1 ? undefined : separator);
+  const text = separator === -1 ? undefined : word.slice(separator + 1);
   const negated = written.startsWith("no-") && !byFlag.has(written);
   const setting = byFlag.get(negated ? written.slice(3) : written);
   const option = setting === undefined ? undefined : table[setting];
-  const wrong = (problem: string): 0 => {
-    flags.mistakes.push({ setting: setting ?? "", where: match === null ? word : `--${written}`, problem });
-    return 0;
+  const hasNext = next !== undefined && !next.startsWith("--");
+  const wrong = (problem: string, takesNext = false): 0 | 1 => {
+    flags.mistakes.push({ setting: setting ?? "", where: `--${written.slice(0, 60)}`, problem });
+    return takesNext && text === undefined && hasNext ? 1 : 0;
   };
-  if (match === null) return wrong("is not a flag; berthd takes no other arguments");
   if (setting === undefined || option === undefined) {
     const meant = suggest(written, byFlag.keys());
-    return wrong(`is no flag of berthd${meant === undefined ? "" : `; did you mean --${meant}?`}`);
+    return wrong(`is no flag of berthd${meant === undefined ? "" : `; did you mean --${meant}?`}`, true);
   }
   if (option.secret) {
     const elsewhere = option.environment.length > 0 ? `by ${option.environment[0]?.name} in the environment or ` : "";
-    return wrong(`would show its value in the list of processes; give it ${elsewhere}in the file`);
+    return wrong(`would show its value in the list of processes; give it ${elsewhere}in the file`, true);
   }
-  if (option.type === "yaml") return wrong("is a section of the file and cannot be a flag");
+  if (option.type === "yaml") return wrong("is a section of the file and cannot be a flag", true);
   const flag = `--${written}`;
   if (negated) {
-    if (option.type !== "boolean" || match[2] !== undefined) return wrong("only a switch can be negated, without a value");
+    if (option.type !== "boolean" || text !== undefined) return wrong("only a switch can be negated, without a value");
     flags.values.set(setting, { flag, text: "false" });
     return 0;
   }
-  if (match[2] !== undefined) {
-    flags.values.set(setting, { flag, text: match[2] });
+  if (text !== undefined) {
+    flags.values.set(setting, { flag, text });
     return 0;
   }
   if (option.type === "boolean") {
     flags.values.set(setting, { flag, text: "true" });
     return 0;
   }
-  if (next === undefined || next.startsWith("--")) return wrong("needs a value");
+  if (!hasNext) return wrong("needs a value");
   flags.values.set(setting, { flag, text: next });
   return 1;
 }

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
+import { z } from "zod";
+import { describeSettings } from "./describe.ts";
+import { flagName } from "./flags.ts";
 import { describeMistake, type LoadInput, loadSettings } from "./load.ts";
 import type { OptionTable } from "./option.ts";
 import { OPTIONS } from "./options.ts";
@@ -78,14 +81,14 @@ describe("mistakes", () => {
     ["a file that is named and missing", { argv: ["--config", "/no/such"] }, /^\/no\/such: does not exist, but is named by --config$/],
     ["a file that is no YAML", { file: "a: [1\nb: 2" }, /^\/etc\/berth\/berth.yaml:[12]: /],
     ["a file that is a list", { file: "- a" }, /:1: expected lines of the form key: value/],
-    ["a key twice", { file: "debug: true\ndebug: false" }, /:2: .*unique/],
+    ["a key twice", { file: "debug: true\ndebug: false" }, /:2: is not valid YAML \(a key stands twice\)$/],
     ["a key of Object's own", { file: "toString: 1" }, /"toString" is no setting/],
     ["a secret as a flag", { argv: ["--vault-token=s.123"] }, /^--vault-token: would show .* VAULT_TOKEN in the environment/],
-    ["a word that is no flag", { argv: ["start"] }, /^start: is not a flag/],
+    ["a word that is no flag", { argv: ["start"] }, /^argument 1: is not a flag/],
     ["an override that is the host's", { file: "taskOverrides: [vaultAddr]" }, /"vaultAddr" is a setting of the host and cannot be opened/],
     ["an override that is none", { file: "taskOverrides: [logSince]" }, /"logSince" is no setting; did you mean logsSince/],
     ["a socket path that is too long", { argv: [`--socket=/${"x".repeat(107)}`] }, /^--socket: expected a path of at most 107 bytes/],
-    ["a poll interval of 0", { environment: { EXECUTOR_SIDECAR_POLL_INTERVAL: "0s" } }, /of more than 0/],
+    ["a poll interval of 0", { environment: { EXECUTOR_SIDECAR_POLL_INTERVAL: "0s" } }, /a duration of 1ms or more/],
   ];
   for (const [title, input, expected] of single) {
     it(title, () => {
@@ -106,15 +109,24 @@ describe("mistakes", () => {
     assert.deepEqual(mistakes.map(describeMistake), [`${PATH}:2: policy.rules.0.image: expected a text`]);
   });
 
-  it("never tell a secret's text", () => {
-    const { mistakes, warnings } = load({
-      argv: ["--vault-token=hvs.verysecret"],
-      file: "vaultToken: [hvs.verysecret]\nredisUrl: {a: hvs.verysecret}",
-    });
+  const secretive: [string, Partial<LoadInput> & { file?: string }, number][] = [
+    ["as a flag with =", { argv: ["--vault-token=verysecret"] }, 1],
+    ["as a flag's next word", { argv: ["--vault-token", "verysecret"] }, 1],
+    ["behind a flag that is misspelt", { argv: ["--vault-tokn", "verysecret"] }, 1],
+    ["as a word of its own", { argv: ["-token=verysecret", "verysecret"] }, 2],
+    ["as a list and a map", { file: "vaultToken: [verysecret]\nredisUrl: {a: verysecret}" }, 2],
+    ["in a file that is no YAML", { file: 'a: b\nvaultToken: "verysecret" verysecret\n' }, 1],
+    ["behind an alias that is none", { file: "vaultToken: *verysecret" }, 1],
+    ["as the user of a URL", { environment: { VAULT_ADDR: "ftp://u:verysecret@v", EXECUTOR_SIDECAR_URL: "u://:verysecret@s" } }, 2],
+  ];
+  for (const [title, input, count] of secretive) {
+    it(`never tell a secret ${title}`, () => {
+      const { mistakes, warnings } = load(input);
 
-    assert.equal(mistakes.length, 3);
-    assert.doesNotMatch(JSON.stringify([mistakes, warnings]), /verysecret/);
-  });
+      assert.equal(mistakes.length, count);
+      assert.doesNotMatch(JSON.stringify([mistakes, warnings]), /verysecret/);
+    });
+  }
 });
 
 describe("bare names", () => {
@@ -126,13 +138,61 @@ describe("bare names", () => {
     assert.deepEqual(warnings, ["DEBUG in the environment is ignored: as debug it would have to be true or false"]);
   });
 
-  it("that are empty are passed over; a prefixed empty one is a mistake; an empty VAULT_ADDR is not set", () => {
-    const { mistakes } = load({ environment: { HTTP_TIMEOUT: "", EXECUTOR_LOGS_SINCE: "", VAULT_ADDR: "" } });
+  it("and others that are empty count as not set, with a warning", () => {
+    const environment = { EXECUTOR_HTTP_TIMEOUT: "", HTTP_TIMEOUT: "9s", EXECUTOR_LOGS_SINCE: "", VAULT_ADDR: "" };
+    const { settings, mistakes, warnings } = load({ environment, file: "logsSince: 7m" });
 
+    assert.deepEqual(mistakes, []);
+    assert.deepEqual([settings.httpTimeout, settings.logsSince, settings.vaultAddr], [9000, 420_000, "https://127.0.0.1:8200"]);
+    assert.deepEqual(warnings, [
+      "EXECUTOR_HTTP_TIMEOUT in the environment is empty, which counts as not set",
+      "EXECUTOR_LOGS_SINCE in the environment is empty, which counts as not set",
+      "VAULT_ADDR in the environment is empty, which counts as not set",
+    ]);
+  });
+
+  it("keep their empty text where that has a meaning: no port of the master", () => {
+    const { settings, warnings } = load({ environment: { EXECUTOR_MESOS_MASTER_PORT: "" } });
+
+    assert.deepEqual([settings.mesosMasterPort, warnings], ["", []]);
+  });
+});
+
+describe("the file", () => {
+  const file = `
+vaultNamespace: 1.10
+sidecarMaxFails: 010
+vaultRoleId: no
+sendDockerLabels: &labels [1.0, "a b"]
+servicelogIgnoreKeys: *labels
+sigtermExcludeProcesses: a, b
+debug:
+`;
+
+  it("is read as the environment is: a value is its text", () => {
+    const { settings, mistakes } = load({ file });
+
+    assert.deepEqual(mistakes, []);
+    assert.deepEqual([settings.vaultNamespace, settings.sidecarMaxFails, settings.vaultRoleId], ["1.10", 8, "no"]);
     assert.deepEqual(
-      mistakes.map((mistake) => mistake.setting),
-      ["logsSince"],
+      [settings.sendDockerLabels, settings.servicelogIgnoreKeys],
+      [
+        ["1.0", "a b"],
+        ["1.0", "a b"],
+      ],
     );
+    assert.deepEqual([settings.sigtermExcludeProcesses, settings.debug], [["a", "b"], false]);
+  });
+
+  it("gives sections the type and the defaults of their schemas", () => {
+    const Acl = z.strictObject({ chain: z.string().default("DOCKER-USER") }).prefault({});
+    const Policy = z.strictObject({ privileged: z.boolean() }).optional();
+
+    const { settings, mistakes } = load({ file: "policy: {privileged: true}", schemas: { acl: Acl, policy: Policy } });
+    const chain: unknown = (settings.acl as z.infer<typeof Acl>).chain;
+
+    assert.deepEqual(mistakes, []);
+    assert.deepEqual([chain, settings.policy], ["DOCKER-USER", { privileged: true }]);
   });
 });
 
@@ -140,7 +200,7 @@ describe("old names", () => {
   const cases: [string, string, keyof typeof OPTIONS, unknown][] = [
     ["ALLEGRO_EXECUTOR_DEBUG", "true", "debug", true],
     ["ALLEGRO_EXECUTOR_KILL_POLICY_GRACE_PERIOD", "7s", "killTaskTimeout", 7000],
-    ["EXECUTOR_KILL_TASK_TIMEOUT", "010", "killTaskTimeout", 10_000],
+    ["EXECUTOR_KILL_TASK_TIMEOUT", "010", "killTaskTimeout", 8000],
     ["ALLEGRO_EXECUTOR_SIGTERM_EXCLUDE_PROCESSES", "a, b", "sigtermExcludeProcesses", ["a", "b"]],
     ["ALLEGRO_EXECUTOR_SERVICELOG_LOGSTASH_PROTOCOL", "udp", "logstashProtocol", "udp"],
     ["ALLEGRO_EXECUTOR_CONSUL_TOKEN", "t", "consulToken", "t"],
@@ -192,6 +252,29 @@ describe("any input", () => {
         assert.ok(Object.values(settings).every((value) => value !== undefined));
       }),
       { numRuns: 300 },
+    );
+  });
+
+  it("never shows a secret, wherever it stands", () => {
+    const secrets = Object.entries(OPTIONS as OptionTable).filter(([, option]) => option.secret);
+    const place = fc.constantFrom("environment", "flag", "next word", "file", "list in the file", "broken file");
+    const secret = fc.stringMatching(/^[A-Za-z0-9#:@/*&"'{}[ ]{3,12}$/).map((text) => `verysecret${text}verysecret`);
+    fc.assert(
+      fc.property(fc.constantFrom(...secrets), place, secret, ([name, option], where, text) => {
+        const inputs: Record<typeof where, Partial<LoadInput> & { file?: string }> = {
+          environment: { environment: Object.fromEntries(option.environment.map((variable) => [variable.name, text])) },
+          flag: { argv: [`--${flagName(name)}=${text}`] },
+          "next word": { argv: [`--${flagName(name)}`, text] },
+          file: { file: `${name}: ${text}` },
+          "list in the file": { file: `${name}: [${JSON.stringify(text)}]` },
+          "broken file": { file: `${name}: "${text}" ${text}: [` },
+        };
+        const { settings, origins, mistakes, warnings } = load(inputs[where]);
+
+        const told = JSON.stringify([mistakes, warnings, describeSettings({ ...settings }, origins)]);
+        assert.doesNotMatch(told, /verysecret/);
+      }),
+      { numRuns: 500 },
     );
   });
 });

@@ -2,9 +2,10 @@ import { type Environment, lookUp, unknownVariables } from "./environment.ts";
 import { readSettingsFile } from "./file.ts";
 import { type Flags, parseFlags } from "./flags.ts";
 import type { OptionRecord, OptionTable } from "./option.ts";
-import { type HostSettings, type OptionName, OPTIONS } from "./options.ts";
+import { type HostSettings, OPTIONS, type OptionName, type SectionName } from "./options.ts";
 import { suggest } from "./suggest.ts";
-import { defaultValue, type Parsed, parseText, parseYamlValue } from "./value.ts";
+import { withoutUser } from "./url-user.ts";
+import { defaultValue, type Parsed, parseFileValue, parseText } from "./value.ts";
 
 /** Where a setting's value came from: "--flag", "NAME in the environment", "/etc/berth/berth.yaml:3", "default". */
 export type Origins = Readonly<Record<OptionName, string>>;
@@ -18,25 +19,33 @@ export interface Mistake {
 }
 
 /** What a zod schema is, as far as this library cares: those of nested sections belong to libraries above this one. */
-export interface SectionSchema {
+export interface SectionSchema<Section = unknown> {
   safeParse(
     value: unknown,
-  ): { success: true; data: unknown } | { success: false; error: { issues: readonly { path: readonly PropertyKey[]; message: string }[] } };
+  ): { success: true; data: Section } | { success: false; error: { issues: readonly { path: readonly PropertyKey[]; message: string }[] } };
 }
 
-export interface LoadInput {
+/** Schemas by section. A section that is not in the file is given to its schema as undefined, so that it can fill in defaults. */
+export type SectionSchemas = Readonly<Partial<Record<SectionName, SectionSchema>>>;
+
+/** The settings of type `yaml` as their schemas make them. */
+export type SectionsOf<Schemas extends SectionSchemas> = {
+  readonly [Name in keyof Schemas]: Schemas[Name] extends SectionSchema<infer Section> ? Section : unknown;
+};
+
+export interface LoadInput<Schemas extends SectionSchemas = SectionSchemas> {
   /** Without node and script. */
   argv: readonly string[];
   environment: Environment;
   /** Returns the file's text, or undefined where it does not exist. May throw for one that cannot be read. */
   readFile: (path: string) => string | undefined;
   /** For the sections of type `yaml`, by setting; one without a schema is taken as it is. */
-  schemas?: Readonly<Partial<Record<OptionName, SectionSchema>>>;
+  schemas?: Schemas;
 }
 
-export interface LoadedSettings {
+export interface LoadedSettings<Schemas extends SectionSchemas = Record<never, never>> {
   /** Complete even where there are mistakes; those settings then have their defaults. */
-  settings: HostSettings;
+  settings: Omit<HostSettings, keyof Schemas> & SectionsOf<Schemas>;
   origins: Origins;
   /** All of them, not only the first. */
   mistakes: Mistake[];
@@ -46,7 +55,9 @@ export interface LoadedSettings {
 }
 
 /** Reads the daemon's settings: flag, then environment, then file, then default. Never throws for what is written in them. */
-export function loadSettings(input: LoadInput): LoadedSettings {
+export function loadSettings<const Schemas extends SectionSchemas = Record<never, never>>(
+  input: LoadInput<Schemas>,
+): LoadedSettings<Schemas> {
   const table: OptionTable = OPTIONS;
   const flags = parseFlags(table, input.argv);
   const mistakes: Mistake[] = [...flags.mistakes];
@@ -64,11 +75,11 @@ export function loadSettings(input: LoadInput): LoadedSettings {
     origins[name] = taken?.where ?? "default";
     if (taken !== undefined && option.unsupported !== undefined) warnings.push(`${taken.where} has no effect: ${option.unsupported}`);
   }
-  parseSections(input, table, settings, origins, mistakes);
+  parseSections(input.schemas ?? {}, table, settings, origins, mistakes);
   const loaded = settings as unknown as HostSettings;
   checkTogether(loaded, origins as Origins, mistakes, warnings);
   return {
-    settings: loaded,
+    settings: settings as LoadedSettings<Schemas>["settings"],
     origins: origins as Origins,
     mistakes,
     warnings,
@@ -84,7 +95,8 @@ export function describeMistake({ setting, where, problem }: Mistake): string {
 
 /** "expected a duration like 30s, not "soon"". A secret's text is not told. */
 export function unfit(option: OptionRecord, text: string, expected: string): string {
-  const shown = text.length > 60 ? `${text.slice(0, 60)}…` : text;
+  const masked = withoutUser(text);
+  const shown = masked.length > 60 ? `${masked.slice(0, 60)}…` : masked;
   return `expected ${expected}${option.secret ? "" : `, not ${JSON.stringify(shown)}`}`;
 }
 
@@ -113,7 +125,7 @@ function firstSource(
 }
 
 /** The file's values by setting. A file that is named must be there; the default one need not. */
-function readNamedFile(input: LoadInput, flags: Flags, mistakes: Mistake[]): Map<string, Found> {
+function readNamedFile(input: Pick<LoadInput, "environment" | "readFile">, flags: Flags, mistakes: Mistake[]): Map<string, Found> {
   const flag = flags.values.get("config");
   const variable = input.environment.BERTH_CONFIG || undefined;
   const path = flag?.text ?? variable ?? OPTIONS.config.default;
@@ -132,14 +144,14 @@ function readNamedFile(input: LoadInput, flags: Flags, mistakes: Mistake[]): Map
   }
   const content = readSettingsFile(path, text);
   for (const { place, problem } of content.problems) mistakes.push({ setting: "", where: place, problem });
-  for (const { key, value, place } of content.entries) {
+  for (const { key, value, text: written, place } of content.entries) {
     const option = Object.hasOwn(OPTIONS, key) ? (OPTIONS as OptionTable)[key] : undefined;
     if (option === undefined) {
       const meant = suggest(key, Object.keys(OPTIONS));
       mistakes.push({
         setting: "",
         where: place,
-        problem: `"${key}" is no setting${meant === undefined ? "" : `; did you mean ${meant}?`}`,
+        problem: `"${key.slice(0, 60)}" is no setting${meant === undefined ? "" : `; did you mean ${meant}?`}`,
       });
     } else if (key === "config") {
       mistakes.push({ setting: key, where: place, problem: "the file cannot name itself" });
@@ -147,8 +159,8 @@ function readNamedFile(input: LoadInput, flags: Flags, mistakes: Mistake[]): Map
       // A key with nothing behind it is as good as one that is commented out.
       values.set(key, {
         where: place,
-        text: typeof value === "string" ? value : JSON.stringify(value),
-        parsed: option.type === "yaml" ? { ok: true, value } : parseYamlValue(option, value),
+        text: typeof written === "string" ? written : JSON.stringify(value),
+        parsed: option.type === "yaml" ? { ok: true, value } : parseFileValue(option, written),
       });
     }
   }
@@ -156,14 +168,14 @@ function readNamedFile(input: LoadInput, flags: Flags, mistakes: Mistake[]): Map
 }
 
 function parseSections(
-  input: LoadInput,
+  schemas: SectionSchemas,
   table: OptionTable,
   settings: Record<string, unknown>,
   origins: Record<string, string>,
   mistakes: Mistake[],
 ): void {
   for (const [name, option] of Object.entries(table)) {
-    const schema = input.schemas?.[name as OptionName];
+    const schema = schemas[name as SectionName];
     if (option.type !== "yaml" || schema === undefined) continue;
     const result = schema.safeParse(settings[name] ?? undefined);
     if (result.success) {
@@ -192,8 +204,9 @@ function checkTogether(settings: HostSettings, origins: Origins, mistakes: Mista
       problem: `${problem}${meant && !option ? `; did you mean ${meant}?` : ""}`,
     });
   }
-  if (new TextEncoder().encode(settings.socket).length > 107) {
-    mistakes.push({ setting: "socket", where: origins.socket, problem: "expected a path of at most 107 bytes, as the kernel wants it" });
+  for (const name of ["socket", "adminSocket"] as const) {
+    if (new TextEncoder().encode(settings[name]).length <= 107) continue;
+    mistakes.push({ setting: name, where: origins[name], problem: "expected a path of at most 107 bytes, as the kernel wants it" });
   }
   if (settings.awsRoleMaxTtl !== 0 && settings.awsRoleTtl > settings.awsRoleMaxTtl) {
     mistakes.push({ setting: "awsRoleTtl", where: origins.awsRoleTtl, problem: "expected at most awsRoleMaxTtl" });

@@ -22,17 +22,23 @@ interface OptionHead {
   secret?: true;
   /** Read by the worker itself from the executor's environment; the daemon's file and flags do not reach it. */
   readBy?: "worker";
+  /** An empty text is a value of its own; with all others it counts as not set. */
+  emptyCounts?: true;
   /** Accepted so that old environments start, without effect: the reason. */
   unsupported?: string;
 }
 
+/**
+ * `positive`: a millisecond or more, for intervals. `long`: no timer is set from it, so that it may be longer than a timer can be
+ * (24 days, beyond which Node fires at once).
+ */
 export type OptionRecord = OptionHead &
   (
-    | { type: "duration"; default: string; positive?: true }
-    | { type: "seconds"; default: number }
+    | { type: "duration"; default: string; positive?: true; long?: true }
+    | { type: "seconds"; default: number; long?: true }
     | { type: "integer"; default: number; minimum?: number; maximum?: number }
     | { type: "number"; default: number; minimum?: number; maximum?: number }
-    | { type: "bytes"; default: string }
+    | { type: "bytes"; default: string; minimum?: number; maximum?: number }
     | { type: "boolean"; default: boolean }
     | { type: "string" | "path" | "address" | "url" | "pattern"; default: string }
     | { type: "list"; default: readonly string[] }

@@ -31,6 +31,8 @@ export const OPTIONS = {
 
 type Options = typeof OPTIONS;
 export type OptionName = keyof Options;
+/** A nested section of the file. */
+export type SectionName = { [Name in OptionName]: Options[Name]["type"] extends "yaml" ? Name : never }[OptionName];
 type TaskOptionName = { [Name in OptionName]: Options[Name]["scope"] extends "task" ? Name : never }[OptionName];
 
 /** Every setting of the daemon; durations in milliseconds, sizes in bytes, texts that are not set are "". */

@@ -91,6 +91,14 @@ describe("describeSettings", () => {
 });
 
 describe("settingsEnvironment", () => {
+  it("leaves out what was passed over, so that no one who reads variables stumbles over it", () => {
+    const given = { VAULT_CONCURRENCY: "many", VAULT_ADDR: "", EXECUTOR_DEBUG: "1", OTHER: "stays" };
+    const { settings, origins, mistakes } = host("", given);
+
+    assert.deepEqual(mistakes, []);
+    assert.deepEqual(settingsEnvironment(given, { ...settings }, origins), { OTHER: "stays", EXECUTOR_DEBUG: "true" });
+  });
+
   it("gives the file's values to who reads variables, and reads back to the same settings", () => {
     const loaded = host("vaultAddr: http://v:1\nvaultTtl: 2h\nkillTaskTimeout: 9\nlogThreadHeap: 64MiB\nsendDockerLabels: [a, b]", {
       HOME: "/h",

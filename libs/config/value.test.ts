@@ -42,6 +42,13 @@ describe("parseText", () => {
     [{ type: "seconds" }, "5", 5000],
     [{ type: "seconds" }, "1m", 60_000],
     [{ type: "seconds" }, "-5", undefined],
+    [{ type: "seconds" }, "0x10", 16_000],
+    // A timer of more than 24 days fires at once: a grace period of a year would be none.
+    [{ type: "seconds" }, "31536000", undefined],
+    [{ type: "seconds", long: true }, "31536000", 31_536_000_000],
+    [{ type: "duration" }, "577h", undefined],
+    [{ type: "duration", positive: true }, "1us", undefined],
+    [{ type: "bytes", minimum: 1024 }, "1000", undefined],
     [{ type: "integer", minimum: 1, maximum: 10 }, "10", 10],
     [{ type: "integer", minimum: 1, maximum: 10 }, "11", undefined],
     [{ type: "integer" }, "0x10", 16],
@@ -71,8 +78,8 @@ describe("parseText", () => {
 
   it("reads back what formatValue writes", () => {
     const numeric = fc.constantFrom<OptionRecord>(
-      { ...head, type: "duration", default: "0s" },
-      { ...head, type: "seconds", default: 0 },
+      { ...head, type: "duration", default: "0s", long: true },
+      { ...head, type: "seconds", default: 0, long: true },
       { ...head, type: "bytes", default: "0" },
       { ...head, type: "integer", default: 0 },
     );

@@ -13,17 +13,15 @@ const BYTE_UNITS: Record<string, number> = { "": 1, B: 1, kB: 1e3, KB: 1e3, KiB:
 export function parseText(option: OptionRecord, text: string): Parsed {
   switch (option.type) {
     case "duration":
-      return parseDuration(text, option.positive === true);
+      return parseDuration(text, option);
     case "seconds":
-      return /^\d+$/.test(text)
-        ? within(Number(text) * 1000, "seconds as a whole number, or a duration like 1m30s")
-        : parseDuration(text, false);
+      return parseSeconds(text, option.long === true);
     case "integer":
       return parseNumber(parseGoInteger(text), "a whole number", option.minimum, option.maximum);
     case "number":
       return parseNumber(/^[+-]?(\d+\.?\d*|\.\d+)$/.test(text) ? Number(text) : undefined, "a number", option.minimum, option.maximum);
     case "bytes":
-      return parseBytes(text);
+      return parseBytes(text, option.minimum, option.maximum);
     case "boolean":
       if (TRUE.has(text)) return { ok: true, value: true };
       return FALSE.has(text) ? { ok: true, value: false } : { ok: false, expected: "true or false" };
@@ -46,15 +44,14 @@ export function parseText(option: OptionRecord, text: string): Parsed {
   }
 }
 
-/** Reads a value as the YAML parser gives it. Sections (`yaml`) are not for this function. */
-export function parseYamlValue(option: OptionRecord, value: unknown): Parsed {
-  if (option.type === "list" && Array.isArray(value)) {
-    const scalars = value.every((entry) => typeof entry === "string" || typeof entry === "number" || typeof entry === "boolean");
-    return scalars ? { ok: true, value: value.map(String) } : { ok: false, expected: "a list of texts" };
-  }
-  // `key:` with nothing behind it: as if it were commented out, which the caller decides before.
-  if (typeof value === "string" || typeof value === "number" || typeof value === "boolean") return parseText(option, String(value));
-  return { ok: false, expected: option.type === "list" ? "a list of texts" : "a single value" };
+/**
+ * Reads a value of the file: the text of a scalar, the texts of a list, or undefined for anything else. Sections (`yaml`) are not
+ * for this function.
+ */
+export function parseFileValue(option: OptionRecord, text: string | readonly string[] | undefined): Parsed {
+  if (typeof text === "string") return parseText(option, text);
+  if (option.type === "list") return text === undefined ? { ok: false, expected: "a list of texts" } : { ok: true, value: text };
+  return { ok: false, expected: "a single value" };
 }
 
 /** The parsed default. */
@@ -75,20 +72,34 @@ export function formatValue(option: OptionRecord, value: unknown): string {
   return option.type === "yaml" ? JSON.stringify(value) : String(value);
 }
 
-function parseDuration(text: string, positive: boolean): Parsed {
+function parseDuration(text: string, { positive, long }: { positive?: true; long?: true }): Parsed {
   const milliseconds = parseGoDuration(text);
   if (milliseconds === undefined) {
-    const unit = /^\d+$/.test(text) ? ` (a unit is missing: ${text}s?)` : "";
+    const unit = /^\d+$/.test(text) ? ` (a unit is missing: ${text.slice(0, 20)}s?)` : "";
     return { ok: false, expected: `a duration like 30s or 1m30s${unit}` };
   }
-  if (milliseconds < 0 || (positive && milliseconds === 0))
-    return { ok: false, expected: `a duration of ${positive ? "more than 0" : "0 or more"}` };
-  return within(milliseconds, "a duration");
+  // Less than a millisecond as an interval would be a busy loop.
+  const least = positive ? 1 : 0;
+  if (milliseconds < least) return { ok: false, expected: `a duration of ${positive ? "1ms" : "0"} or more` };
+  return within(milliseconds, long === true);
 }
 
-/** Beyond this, milliseconds are no longer exact, and no one means it. */
-function within(value: number, what: string): Parsed {
-  return Number.isSafeInteger(Math.ceil(value)) ? { ok: true, value } : { ok: false, expected: `${what} of less than 285,000 years` };
+/** As sidecar-executor has it (an unsigned integer, also 0x10 and 010), or a duration as allegro's executor has it. */
+function parseSeconds(text: string, long: boolean): Parsed {
+  const seconds = parseGoInteger(text);
+  if (seconds !== undefined && seconds >= 0) return within(seconds * 1000, long);
+  const duration = seconds === undefined ? parseGoDuration(text) : undefined;
+  if (duration !== undefined && duration >= 0) return within(duration, long);
+  return { ok: false, expected: "seconds as a whole number, or a duration like 1m30s" };
+}
+
+const LONGEST_TIMER_MS = 24 * 86_400_000;
+
+/** A timer longer than 2^31 ms fires at once: a grace period of a month would be none. */
+function within(milliseconds: number, long: boolean): Parsed {
+  if (!long && milliseconds > LONGEST_TIMER_MS) return { ok: false, expected: "at most 576h (24 days)" };
+  if (!Number.isSafeInteger(Math.ceil(milliseconds))) return { ok: false, expected: "less than 285,000 years" };
+  return { ok: true, value: milliseconds };
 }
 
 /** As Go reads an integer with base 0: 16, 0x10, 0o20, 020, 0b10000. */
@@ -115,11 +126,14 @@ export function describeRange(minimum = -Number.MAX_SAFE_INTEGER, maximum = Numb
   return minimum === -Number.MAX_SAFE_INTEGER ? "" : ` of ${minimum} or more`;
 }
 
-function parseBytes(text: string): Parsed {
+function parseBytes(text: string, minimum = 0, maximum = Number.MAX_SAFE_INTEGER): Parsed {
   const match = /^(\d+(?:\.\d+)?) ?([kKMG]?i?B?)$/.exec(text);
   const unit = match === null ? undefined : BYTE_UNITS[match[2] as string];
   const value = match === null || unit === undefined ? Number.NaN : Math.round(Number(match[1]) * unit);
-  return Number.isSafeInteger(value) ? { ok: true, value } : { ok: false, expected: "a size like 500000, 64KiB or 8MiB" };
+  if (!Number.isSafeInteger(value)) return { ok: false, expected: "a size like 500000, 64KiB or 8MiB" };
+  const upTo = maximum === Number.MAX_SAFE_INTEGER ? " or more" : ` to ${formatBytes(maximum)}`;
+  if (value < minimum || value > maximum) return { ok: false, expected: `a size of ${formatBytes(minimum)}${upTo}` };
+  return { ok: true, value };
 }
 
 function formatBytes(value: number): string {

@@ -44,7 +44,7 @@ export const DOCKER_OPTIONS = {
   },
   dockerConnections: {
     type: "integer",
-    default: 16,
+    default: 8,
     minimum: 1,
     maximum: 256,
     scope: "host",
@@ -54,11 +54,11 @@ export const DOCKER_OPTIONS = {
   },
   dockerRepository: {
     type: "string",
-    default: "https://index.docker.io/v1/",
+    default: "",
     scope: "task",
     environment: executor("DOCKER_REPOSITORY"),
     description:
-      "The entry of the Docker configuration whose credentials are used where the image's own registry has none. Set explicitly, it goes before the image's registry, as in sidecar-executor.",
+      "The entry of the Docker configuration whose credentials are used for every image, as in sidecar-executor. Default: the entry of the image's own registry.",
     since: "0.1",
   },
   pullAttempts: {
@@ -79,6 +79,14 @@ export const DOCKER_OPTIONS = {
     environment: executor("CONTAINER_NAMES"),
     description:
       "`mesos`: the names of sidecar-executor. Mesos's docker containerizer kills containers of such names when its agent recovers.",
+    since: "0.1",
+  },
+  mappedDirectory: {
+    type: "path",
+    default: "",
+    scope: "host",
+    environment: executor("MAPPED_DIRECTORY"),
+    description: "Where a container sees its task's sandbox. Default: it does not, unless the agent's flags say so.",
     since: "0.1",
   },
   forceCpuLimit: {

@@ -52,7 +52,7 @@ export const LOG_OPTIONS = {
     description: "PEM file that the receiver's certificate is checked with (`rfc5424-tls`). Default: the system's.",
     since: "0.1",
   },
-  logTargets: {
+  logSinks: {
     type: "yaml",
     default: null,
     scope: "host",
@@ -132,7 +132,18 @@ export const LOG_OPTIONS = {
     default: "",
     scope: "task",
     environment: executor("MULTILINE_PATTERN"),
-    description: "A regular expression that the first line of a record matches; other lines are joined to the one before.",
+    description:
+      "A regular expression that the first line of a record matches; other lines are joined to the one before. One thread matches for all tasks: a slow pattern delays all their logs, so tasks may set it only if `taskOverrides` says so.",
+    since: "0.1",
+  },
+  logMaxLine: {
+    type: "bytes",
+    default: "1MiB",
+    minimum: 1024,
+    maximum: 1_048_576,
+    scope: "host",
+    environment: executor("LOG_MAX_LINE"),
+    description: "Longer lines are cut, with a mark. From 1KiB to 1MiB.",
     since: "0.1",
   },
   logQueueSize: {

@@ -15,10 +15,17 @@ export const SUPERVISOR_OPTIONS = {
     default: "/run/berth/berthd.sock",
     scope: "host",
     environment: named("BERTH_SOCKET"),
-    description:
-      "The unix socket on which workers reach the daemon, at most 107 bytes. The admin socket `admin.sock` is in the same directory. berthd, berth and berth-worker read it.",
+    description: "The unix socket on which workers reach the daemon, at most 107 bytes. berthd, berth and berth-worker read it.",
     since: "0.1",
     readBy: "worker",
+  },
+  adminSocket: {
+    type: "path",
+    default: "",
+    scope: "host",
+    environment: named("BERTH_ADMIN_SOCKET"),
+    description: "The unix socket of the admin API, at most 107 bytes. Default: `admin.sock` in the directory of `socket`.",
+    since: "0.1",
   },
   stateDirectory: {
     type: "path",
@@ -89,7 +96,6 @@ export const SUPERVISOR_OPTIONS = {
       "relaySyslogStartupTime",
       "containerLogsStdout",
       "sendDockerLabels",
-      "multilinePattern",
       "randomExpirationRange",
       "initialHealthCheckStatus",
     ],
@@ -102,6 +108,7 @@ export const SUPERVISOR_OPTIONS = {
   dockerThreadHeap: {
     type: "bytes",
     default: "256MiB",
+    minimum: 33_554_432,
     scope: "host",
     environment: executor("DOCKER_THREAD_HEAP"),
     description: "Heap limit of the thread that talks to the Docker engine. A thread over its limit is restarted; no task notices.",
@@ -110,6 +117,7 @@ export const SUPERVISOR_OPTIONS = {
   logThreadHeap: {
     type: "bytes",
     default: "256MiB",
+    minimum: 33_554_432,
     scope: "host",
     environment: executor("LOG_THREAD_HEAP"),
     description: "Heap limit of the thread that relays logs.",
@@ -118,6 +126,7 @@ export const SUPERVISOR_OPTIONS = {
   sidecarThreadHeap: {
     type: "bytes",
     default: "256MiB",
+    minimum: 33_554_432,
     scope: "host",
     environment: executor("SIDECAR_THREAD_HEAP"),
     description: "Heap limit of the thread that reads Sidecar's state.",
@@ -126,6 +135,7 @@ export const SUPERVISOR_OPTIONS = {
   vaultThreadHeap: {
     type: "bytes",
     default: "128MiB",
+    minimum: 33_554_432,
     scope: "host",
     environment: executor("VAULT_THREAD_HEAP"),
     description: "Heap limit of the thread that talks to Vault.",

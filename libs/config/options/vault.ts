@@ -38,6 +38,7 @@ export const VAULT_OPTIONS = {
   vaultTtl: {
     type: "seconds",
     default: 86400,
+    long: true,
     scope: "host",
     environment: named("VAULT_TTL"),
     description: "Lifetime to ask for at a login. The file is trusted until an hour before its end.",
@@ -220,6 +221,7 @@ export const VAULT_OPTIONS = {
   awsRoleTtl: {
     type: "duration",
     default: "0s",
+    long: true,
     scope: "task",
     environment: executor("AWS_ROLE_TTL"),
     description: "Lifetime of those credentials. 0: what the role gives.",
@@ -228,6 +230,7 @@ export const VAULT_OPTIONS = {
   awsRoleMaxTtl: {
     type: "duration",
     default: "744h",
+    long: true,
     scope: "host",
     environment: executor("AWS_ROLE_MAX_TTL"),
     description: "The most that `awsRoleTtl` may be. 0: no limit.",
