@@ -575,13 +575,14 @@ export class Task {
     const { stop } = this.#checkpoint;
     const observed = this.#observed;
     if (observed?.state === "exited" && observed.exit.startedAt !== undefined) {
-      const noun = this.runtime.noun;
+      const byCode = stop?.cause === "sidecar-unhealthy" && this.#parts.sidecarByExitCode;
       return outcomeOfExit({
         exit: observed.exit,
         stop,
-        exitStates: this.#parts.exitStates,
+        exitStates: byCode ? "sidecar-executor" : this.#parts.exitStates,
+        successState: this.#parts.successState,
         memoryLimitBytes: this.#plan?.memoryLimitBytes,
-        noun,
+        noun: this.runtime.noun,
       });
     }
     if (this.#checkpoint.startedAt === undefined && stop !== undefined) {
