@@ -1,6 +1,6 @@
 /** Command tasks: the real worker as the parent of real processes. */
 import assert from "node:assert/strict";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import type { LocalExecutor } from "@berth/mesos/local-agent";
 import type { Spawn } from "@berth/protocol";
@@ -33,14 +33,11 @@ async function start(script: string, more: Partial<Spawn> = {}, kill: Record<str
     output: "inherit",
     ...more,
   });
-  const { child } = await waitFor(() => stage.supervisor.said("spawned")[0] ?? failure(stage));
-  return { stage, executor, taskId, mark, pid: child.pid, [Symbol.asyncDispose]: () => stage[Symbol.asyncDispose]() };
-}
-
-function failure(stage: WorkerStage): undefined {
-  const failed = stage.supervisor.said("spawnFailed")[0];
-  if (failed !== undefined) throw new Error(failed.error);
-  return undefined;
+  const answer = await waitFor(() => stage.supervisor.said("spawned")[0] ?? stage.supervisor.said("spawnFailed")[0]);
+  if (answer.type === "spawned")
+    return { stage, executor, taskId, mark, pid: answer.child.pid, [Symbol.asyncDispose]: () => stage[Symbol.asyncDispose]() };
+  await stage[Symbol.asyncDispose]();
+  throw new Error(answer.error);
 }
 
 /** Living processes with the task's mark. */
@@ -213,7 +210,7 @@ describe("while the supervisor is away", () => {
   test("an end is told in the next hello", async () => {
     await using task = await start("while [ ! -e go ]; do sleep 0.02; done; exit 5");
     await task.stage.supervisor.stop();
-    await import("node:fs/promises").then(({ writeFile }) => writeFile(`${task.executor.sandbox}/go`, ""));
+    writeFileSync(`${task.executor.sandbox}/go`, "");
     await waitFor(() => survivors(task.mark).length === 0);
 
     await task.stage.supervisor.listen();
