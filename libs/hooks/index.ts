@@ -1,5 +1,5 @@
-export { type BuiltInName, BUILT_IN_NAMES, HookList, HooksConfig } from "./config.ts";
 export { builtInHooks, type HookDependencies } from "./built-in.ts";
+export { BUILT_IN_NAMES, type BuiltInName, HookList, HooksConfig } from "./config.ts";
 export { type ConvertedConfig, fromGoMesosConfig } from "./go-mesos-config.ts";
 export * from "./lifecycle.ts";
 export type { PolicyFiles } from "./policy/binds.ts";

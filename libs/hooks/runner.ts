@@ -64,7 +64,12 @@ export class HookRunner {
     const log = boundLog(this.#log, { hook: hook.name, stage, taskId: task.identity.taskId });
     const running = Promise.resolve(run(task, { signal, state: request.states[hook.name], log }));
     running.catch(() => {}); // A hook that is left behind at its timeout may still reject later.
-    return await Promise.race([running, aborted(signal, timeout, hook, stage)]);
+    try {
+      return await Promise.race([running, aborted(signal, timeout, hook, stage)]);
+    } catch (error) {
+      // A hook that heeds its signal says only that it was aborted.
+      throw error === timeout.reason && !request.signal.aborted ? unfinished(hook, stage) : error;
+    }
   }
 
   #handleFailure(hook: Hook, stage: Stage, task: HookTask, signal: AbortSignal, error: unknown): void {
@@ -86,14 +91,15 @@ function aborted(signal: AbortSignal, timeout: AbortSignal, hook: Hook, stage: S
   return new Promise((_, reject) => {
     const fail = (): void => {
       // An aborted stop stage still lets each hook do what it can at once: it gets a turn of the event loop and some I/O.
-      setTimeout(
-        () => reject(timeout.aborted ? new Error(`hook ${hook.name} did not finish ${stage} within ${hook.timeoutMs} ms`) : signal.reason),
-        ABORT_GRACE_MS,
-      );
+      setTimeout(() => reject(timeout.aborted ? unfinished(hook, stage) : signal.reason), ABORT_GRACE_MS);
     };
     if (signal.aborted) fail();
     else signal.addEventListener("abort", fail, { once: true });
   });
+}
+
+function unfinished(hook: Hook, stage: Stage): Error {
+  return new Error(`hook ${hook.name} did not finish ${stage} within ${hook.timeoutMs} ms`);
 }
 
 /** What an aborted hook gets to wind up before it is left behind, in milliseconds. */

@@ -1,6 +1,6 @@
 /** For this library's tests: tasks as hooks see them, and a runner whose supervisor may die. */
 import { TaskInfo } from "@berth/mesos/task-info";
-import type { Hook, HookLog, HookTask, Stage } from "./lifecycle.ts";
+import type { Hook, HookLog, HookStop, HookTask, Stage } from "./lifecycle.ts";
 import { HookRunner } from "./runner.ts";
 
 export const silent: HookLog = { debug: () => {}, info: () => {}, warn: () => {} };
@@ -27,8 +27,8 @@ export function labels(entries: Record<string, string>): { labels: { labels: Arr
   return { labels: { labels: Object.entries(entries).map(([key, value]) => ({ key, value })) } };
 }
 
-export const ENDED = { cause: "ended", message: "", alreadyEnded: true, deadline: 0 };
-export const KILLED = { cause: "framework-kill", message: "", alreadyEnded: false, deadline: 0 };
+export const ENDED: HookStop = { cause: "ended", message: "", since: Date.now(), alreadyEnded: true, deadline: 0 };
+export const KILLED: HookStop = { cause: "framework-kill", message: "", since: Date.now(), alreadyEnded: false, deadline: 0 };
 
 /** One task's hooks under a supervisor that keeps their states, or dies and forgets them. */
 export class TestSupervisor {

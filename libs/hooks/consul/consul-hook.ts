@@ -30,7 +30,7 @@ const DEREGISTER_MS = 10_000;
  * INVARIANTS: a service's id follows from the task's labels, so registering twice leaves one service, and a supervisor that knows
  * nothing but the labels can take it back. What is not there any more is taken back.
  */
-export function consulHook(config: ConsulConfig, environment: Environment): Hook {
+export function consulHook(config: ConsulConfig, environment: Environment, now: () => number = Date.now): Hook {
   const endpointFor = consulEndpoints(config, environment);
 
   /** The executor's word, then the section's, then the daemon's. */
@@ -104,13 +104,20 @@ export function consulHook(config: ConsulConfig, environment: Environment): Hook
     const wasRegistered = (context.state as ConsulState | undefined)?.registered === true;
     if (!(await deregister(task, context))) return undefined;
     const done: HookResult = { state: { registered: false } satisfies ConsulState };
-    const waitMs = wasRegistered && task.stop?.alreadyEnded !== true ? keepAfterDeregistration(task) : 0;
+    const waitMs = wasRegistered ? restOfWait(task) : 0;
     if (waitMs > 0) {
       context.log.info({ waitMs }, "the task runs on for clients that still know it");
       // A wait that is cut short is over: what was done before it counts.
       await pause(waitMs, context.signal).catch(() => {});
     }
     return done;
+  }
+
+  /** A supervisor that comes back in the middle of the wait goes on with it, and does not begin anew. */
+  function restOfWait(task: HookTask): number {
+    if (task.stop === undefined || task.stop.alreadyEnded) return 0;
+    const waitMs = keepAfterDeregistration(task);
+    return Math.min(waitMs, task.stop.since + DEREGISTER_MS + waitMs - now());
   }
 
   function keepAfterDeregistration(task: HookTask): number {

@@ -1,9 +1,9 @@
 import { isIP } from "node:net";
-import type { DnatConfig } from "../config.ts";
-import type { Hook, HookContext, HookTask } from "../lifecycle.ts";
 import { protocolsOf } from "../acl/acl-labels.ts";
 import type { Family, Firewall, OwnChain } from "../acl/firewall.ts";
 import { chainName } from "../acl/rules.ts";
+import type { DnatConfig } from "../config.ts";
+import type { Hook, HookContext, HookTask } from "../lifecycle.ts";
 
 /**
  * Publishes a container's ports by address translation, for a dockerd that leaves the packet filter alone (`--iptables=false`).
