@@ -37,7 +37,7 @@ export interface TaskOptions {
 
 /** The daemon's settings, compiled. */
 export interface HostSettings {
-  configured: ConfiguredHost;
+  configured: Omit<ConfiguredHost, keyof typeof SECTIONS>;
   socket: string;
   adminSocket: string;
   logLevel: string;
@@ -69,13 +69,17 @@ export class NotStarting extends Error {
   }
 }
 
+/** The sections of the file that belong to other libraries; what is absent gets their defaults. */
+const SECTIONS = { ...HooksConfig.shape, policy: Policy.prefault({}) };
+type Loaded = LoadedSettings<typeof SECTIONS>;
+
 /** Reads flags, environment and file. Throws {@link NotStarting} with all mistakes at once. */
 export function readSettings(
   argv: readonly string[],
   environment: Readonly<Record<string, string | undefined>>,
   readFile: (path: string) => string | undefined = readFileIfThere,
 ): HostSettings {
-  const loaded = loadSettings({ argv, environment, readFile, schemas: { ...HooksConfig.shape, policy: Policy.prefault({}) } });
+  const loaded = loadSettings({ argv, environment, readFile, schemas: SECTIONS });
   if (loaded.request === "help") throw new NotStarting(helpText(), 0);
   if (loaded.request === "version") throw new NotStarting(`berthd ${VERSION}`, 0);
   if (loaded.mistakes.length > 0) {
@@ -85,22 +89,22 @@ export function readSettings(
   return compile(loaded, environment);
 }
 
-function compile(loaded: LoadedSettings, given: Readonly<Record<string, string | undefined>>): HostSettings {
+function compile(loaded: Loaded, given: Readonly<Record<string, string | undefined>>): HostSettings {
   const { settings, origins } = loaded;
   const environment = settingsEnvironment(given, { ...settings }, origins);
-  const { hooks, acl, iptables, consul, vaas, netns, network } = settings;
+  const { hooks, acl, iptables, consul, vaas, netns, network, policy } = settings;
   return {
     configured: settings,
     socket: settings.socket,
-    adminSocket: join(dirname(settings.socket), "admin.sock"),
+    adminSocket: settings.adminSocket === "" ? join(dirname(settings.socket), "admin.sock") : settings.adminSocket,
     logLevel: settings.debug ? "debug" : settings.logLevel,
     logFormat: settings.logFormat,
     adoptionWindowMs: settings.adoptionWindow,
     keepFailedMs: settings.keepFailed,
     removeContainers: settings.removeContainers,
     warnings: loaded.warnings,
-    hooks: HooksConfig.parse(withoutNulls({ hooks, acl, iptables, consul, vaas, netns, network })),
-    policy: Policy.parse(settings.policy ?? {}),
+    hooks: { hooks, acl, iptables, consul, vaas, netns, network },
+    policy,
     environment,
     taskOptions: (executorEnvironment) => taskOptions(loaded, executorEnvironment, environment),
     registryAuth: async (image, options, signal) => {
@@ -111,13 +115,8 @@ function compile(loaded: LoadedSettings, given: Readonly<Record<string, string |
   };
 }
 
-/** A section that is not in the file gets its schema's own defaults. */
-function withoutNulls(sections: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(sections).filter(([, value]) => value !== null));
-}
-
 function taskOptions(
-  loaded: LoadedSettings,
+  loaded: Loaded,
   executorEnvironment: Readonly<Record<string, string>>,
   environment: Readonly<Record<string, string | undefined>>,
 ): TaskOptions {
@@ -133,14 +132,15 @@ function taskOptions(
       forceMemoryLimit: settings.forceMemoryLimit,
       killTaskTimeoutMs: settings.killTaskTimeout,
       containerNames: loaded.settings.containerNames,
+      ...(loaded.settings.mappedDirectory === "" ? {} : { mappedDirectory: loaded.settings.mappedDirectory }),
       version: VERSION,
       instance: loaded.settings.socket,
       ...(environment.VAULT_ADDR === undefined ? {} : { vaultAddress: environment.VAULT_ADDR }),
     },
     killTaskTimeoutMs: settings.killTaskTimeout,
     exitStates: settings.exitStates,
-    pullAttempts: loaded.settings.pullAttempts,
-    dockerRepository: loaded.settings.dockerRepository,
+    pullAttempts: settings.pullAttempts,
+    dockerRepository: settings.dockerRepository,
     sparedFromSigterm: settings.sigtermExcludeProcesses,
     awsRole: settings.awsRole,
     awsRoleTtlMs: settings.awsRoleTtl,

@@ -53,6 +53,8 @@ const LAST_LINES_IN_MESSAGE = 5;
 const MAX_EVENTS = 100;
 /** All afterStop hooks together: the agent waits for the terminal update, and the framework for the resources. */
 const AFTER_STOP_BUDGET_MS = 30_000;
+/** After a shutdown the agent kills the executor soon: half of what is kept back of its grace period. */
+const AFTER_SHUTDOWN_BUDGET_MS = 1000;
 
 /**
  * The reconciler of one task. It holds what is known, asks {@link decide} for the next step, takes it, and asks again.
@@ -455,7 +457,8 @@ export class Task {
   }
 
   async #runHooks(stage: Stage, signal: AbortSignal): Promise<void> {
-    const bounded = stage === "afterStop" ? AbortSignal.any([signal, AbortSignal.timeout(AFTER_STOP_BUDGET_MS)]) : signal;
+    const budget = this.#checkpoint.stop?.cause === "shutdown" ? AFTER_SHUTDOWN_BUDGET_MS : AFTER_STOP_BUDGET_MS;
+    const bounded = stage === "afterStop" ? AbortSignal.any([signal, AbortSignal.timeout(budget)]) : signal;
     if (this.#task !== undefined) {
       const result = await this.#parts.hooks.run(stage, this.#hookTask(), { states: this.#checkpoint.hookStates, signal: bounded });
       this.#keep({ hookStates: result.states });
