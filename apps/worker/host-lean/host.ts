@@ -1,85 +1,84 @@
-import type { Connection, ConnectionHandlers, DescriptorInfo, Host } from "../core/host.ts";
-import { ChildProcesses } from "./children.ts";
-import { type HostCallbacks, type Natives, wellFormed } from "./natives.ts";
-import { Streams } from "./streams.ts";
+import type { DescriptorInfo, Host } from "../core/host.ts";
+import { LeanChildren } from "./children.ts";
+import { Connections } from "./connections.ts";
+import type { Loop, Native } from "./native.ts";
+import { wellFormed } from "./text.ts";
 import { Timers } from "./timers.ts";
 
-/** What is still queued when the worker ends gets this long to be written, milliseconds. */
+/** What is still queued when the process ends gets this long to be written, milliseconds. */
 const DRAIN_MS = 2000;
 
-/** The worker's host on QuickJS-ng, and what the Rust side's loop calls. */
-export function leanHost(natives: Natives): { host: Host; callbacks: HostCallbacks } {
-  const timers = new Timers(natives.monotonicClock);
-  const streams = new Streams(natives);
-  const children = new ChildProcesses(natives, streams);
-  const environment = readEnvironment(natives);
+/** The host on QuickJS-ng, and what its loop must call. It has no TLS. */
+export function leanHost(native: Native): { host: Host; loop: Loop } {
+  const timers = new Timers(() => native.monotonicClock());
+  const connections = new Connections(native, timers);
+  const children = new LeanChildren(native);
+  const args = native.arguments().slice(1);
+  const environment = readEnvironment(native);
   let onSignal: (signal: number) => void = () => {};
 
-  const connection = (id: number | string, handlers: ConnectionHandlers): Connection => {
-    if (typeof id === "number") return streams.connection(id, handlers);
-    const timer = timers.set(0, () => handlers.close(id));
-    return { write: () => {}, close: () => timers.clear(timer) };
-  };
-
   const host: Host = {
-    connectUnix: (path, handlers) => connection(natives.connectUnix(wellFormed(path)), handlers),
-    connectTcp: (address, port, handlers) =>
-      connection(port > 0 && port < 65536 ? natives.connectTcp(wellFormed(address), port) : "EINVAL", handlers),
+    connectUnix: (path, handlers) => connections.open(native.connectUnix(wellFormed(path)), handlers),
+    connectTcp: (address, port, handlers) => connections.open(native.connectTcp(wellFormed(address), port), handlers),
 
     setTimer: (delayMs, callback) => timers.set(delayMs, callback),
     clearTimer: (id) => timers.clear(id),
-    wallClock: () => natives.wallClock(),
-    monotonicClock: () => natives.monotonicClock(),
+    wallClock: () => native.wallClock(),
+    monotonicClock: () => native.monotonicClock(),
 
     spawn: (options, handlers) => children.spawn(options, handlers),
-    kill: (pid, signal) => natives.kill(pid, signal),
+    kill: (pid, signal) => native.kill(pid, signal),
     onSignal: (callback) => {
       onSignal = callback;
+      native.takeSignals();
     },
 
-    pid: () => natives.pid(),
-    arguments: () => natives.arguments(),
+    pid: () => native.pid(),
+    arguments: () => args,
     environment: () => environment,
     eraseEnvironment: (name) => {
       delete environment[name];
-      natives.eraseEnvironment(wellFormed(name));
+      native.eraseEnvironment(wellFormed(name));
     },
-    setTitle: (text) => natives.setTitle(wellFormed(text)),
-    descriptor: (fd) => {
-      const [kind = "other", device = "", inode = ""] = natives.describe(fd);
-      return { kind: kind as DescriptorInfo["kind"], device, inode };
-    },
-    writeDescriptor: (fd, bytes) => natives.writeWhole(fd, bytes.buffer, bytes.byteOffset, bytes.length),
+    setTitle: (text) => native.setTitle(wellFormed(text)),
+    descriptor: (fd) => describe(native, fd),
+    writeDescriptor: (fd, bytes) => native.writeDescriptor(fd, bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.length),
 
-    readTextFile: (path) => natives.readTextFile(wellFormed(path)) ?? null,
-    writeTextFile: (path, text) => natives.writeTextFile(wellFormed(path), wellFormed(text)),
-    listDirectory: (path) => natives.listDirectory(wellFormed(path)),
-    makeDirectory: (path) => natives.makeDirectory(wellFormed(path)),
-    removeDirectory: (path) => natives.removeDirectory(wellFormed(path)),
-    readLink: (path) => natives.readLink(wellFormed(path)) ?? null,
+    readTextFile: (path) => native.readTextFile(wellFormed(path)) ?? null,
+    writeTextFile: (path, text) => native.writeTextFile(wellFormed(path), wellFormed(text)),
+    listDirectory: (path) => native.listDirectory(wellFormed(path)),
+    makeDirectory: (path) => native.makeDirectory(wellFormed(path)),
+    removeDirectory: (path) => native.removeDirectory(wellFormed(path)),
+    readLink: (path) => native.readLink(wellFormed(path)) ?? null,
 
-    encodeUtf8: (text) => new Uint8Array(natives.encodeUtf8(wellFormed(text))),
-    decodeUtf8: (bytes) => natives.decodeUtf8(bytes.buffer, bytes.byteOffset, bytes.length),
-    randomBytes: (count) => new Uint8Array(natives.randomBytes(count)),
+    encodeUtf8: (text) => new Uint8Array(native.encodeUtf8(wellFormed(text))),
+    decodeUtf8: (bytes) => native.decodeUtf8(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.length),
+    randomBytes: (count) => new Uint8Array(native.randomBytes(count)),
 
     exit: (code) => {
-      streams.drain(DRAIN_MS);
-      natives.exit(code);
+      connections.drain(DRAIN_MS);
+      native.exit(code);
     },
   };
-  const callbacks: HostCallbacks = {
-    timeout: () => timers.run(),
-    ready: (id, readable, writable) => streams.ready(id, readable, writable),
-    // Rust's None arrives as undefined.
-    childExited: (pid, code, signal) => children.exited(pid, code ?? null, signal ?? null),
-    signal: (number) => onSignal(number),
+  const loop: Loop = {
+    runTimers: () => timers.run(),
+    ready: (id, readable, writable) => {
+      if (!connections.ready(id, readable, writable)) children.ready(id);
+    },
+    childEnded: (pid, code, signal) => children.ended(pid, code ?? null, signal ?? null),
+    signal: (signal) => onSignal(signal),
   };
-  return { host, callbacks };
+  return { host, loop };
 }
 
-function readEnvironment(natives: Natives): Record<string, string> {
-  const texts = natives.environment();
+function readEnvironment(native: Native): Record<string, string> {
+  const flat = native.environment();
   const environment: Record<string, string> = {};
-  for (let at = 0; at + 1 < texts.length; at += 2) environment[texts[at] as string] = texts[at + 1] as string;
+  for (let at = 0; at < flat.length; at += 2) environment[flat[at] as string] = flat[at + 1] as string;
   return environment;
+}
+
+function describe(native: Native, fd: 1 | 2): DescriptorInfo {
+  const [kind, device, inode] = native.descriptor(fd);
+  return { kind: kind === "file" || kind === "pipe" ? kind : "other", device, inode };
 }

@@ -1,4 +1,10 @@
 import { runWorker } from "../core/worker.ts";
-import { runOnLeanHost } from "./run.ts";
+import { leanHost } from "./host.ts";
+import type { Native } from "./native.ts";
 
-runOnLeanHost(runWorker);
+declare const native: Native;
+
+const { host, loop } = leanHost(native);
+runWorker(host);
+
+export { loop };

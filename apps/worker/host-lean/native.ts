@@ -64,7 +64,6 @@ export interface SpawnRequest {
   /** uid, gid, then the supplementary groups; undefined leaves all as they are. */
   ids: number[] | undefined;
   limits: Array<{ type: string; soft: number | undefined; hard: number | undefined }>;
-  cgroupProcsFiles: string[];
 }
 
 /** What the Rust loop calls; a program exports it as `loop`. */

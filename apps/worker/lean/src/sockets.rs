@@ -1,11 +1,11 @@
 //! Stream sockets, never blocking. Errors are negative errno numbers, the form in which they go to TypeScript.
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, SockaddrStorage, UnixAddr, connect, getsockopt, send,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, UnixAddr, connect, getsockopt, send,
     setsockopt, socket, sockopt,
 };
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// What one read takes at most; it lies on the stack, so it is also what every process has once it has read.
 pub const READ_BYTES: usize = 16 * 1024;
@@ -21,12 +21,10 @@ pub fn connect_unix(path: &str) -> Result<OwnedFd, Errno> {
 /// Starts to connect to a numeric IPv4 or IPv6 address.
 pub fn connect_tcp(address: &str, port: u16) -> Result<OwnedFd, Errno> {
     let address: IpAddr = address.parse().map_err(|_| Errno::EINVAL)?;
-    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let fd = open(family, Some(SockProtocol::Tcp))?;
-    setsockopt(&fd, sockopt::KeepAlive, &true)?;
-    // A call is one write; without this its last piece would wait for the agent's delayed acknowledgement.
-    setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
-    start(fd, &SockaddrStorage::from(SocketAddr::new(address, port)))
+    match SocketAddr::new(address, port) {
+        SocketAddr::V4(address) => start(open_tcp(AddressFamily::Inet)?, &SockaddrIn::from(address)),
+        SocketAddr::V6(address) => start(open_tcp(AddressFamily::Inet6)?, &SockaddrIn6::from(address)),
+    }
 }
 
 /// Whether the connection that became writable is open: 0, or the errno of its failure.
@@ -61,10 +59,18 @@ pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> i32 {
 pub fn close(fd: OwnedFd) {
     let mut buffer = [0u8; READ_BYTES];
     for _ in 0..MAX_DISCARDED_READS {
-        if read(BorrowedFd::from(&fd), &mut buffer) <= 0 {
+        if read(fd.as_fd(), &mut buffer) <= 0 {
             break;
         }
     }
+}
+
+fn open_tcp(family: AddressFamily) -> Result<OwnedFd, Errno> {
+    let fd = open(family, Some(SockProtocol::Tcp))?;
+    setsockopt(&fd, sockopt::KeepAlive, &true)?;
+    // A call is one write; without this its last piece would wait for the agent's delayed acknowledgement.
+    setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
+    Ok(fd)
 }
 
 fn open(family: AddressFamily, protocol: Option<SockProtocol>) -> Result<OwnedFd, Errno> {

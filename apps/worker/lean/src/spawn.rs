@@ -5,7 +5,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::unistd::{Gid, Pid, Uid, getppid, setgroups, setresgid, setresuid, setsid};
 use rquickjs::{Ctx, FromJs, Object, Result, Value};
-use std::io::{Error, Write};
+use std::io::Error;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -18,7 +18,6 @@ pub struct Request {
     piped: bool,
     user: Option<User>,
     rlimits: Vec<Limit>,
-    cgroup_procs_files: Vec<String>,
 }
 
 struct User {
@@ -57,11 +56,10 @@ pub struct End {
 #[derive(Clone, Copy)]
 enum Step {
     Session = 1,
-    Cgroup = 2,
-    Limits = 3,
-    User = 4,
-    Parent = 5,
-    Signals = 6,
+    Limits = 2,
+    User = 3,
+    Parent = 4,
+    Signals = 5,
 }
 
 /// std hands the number of the error that stopped the child to us as it is: above the errno it carries the step.
@@ -77,10 +75,10 @@ pub fn spawn(request: Request) -> std::result::Result<Started, Failure> {
     command.args(arguments).env_clear().envs(request.environment.iter().map(|(name, value)| (name, value)));
     command.current_dir(&request.directory).stdin(Stdio::null()).stdout(output()).stderr(output());
     let parent = Pid::this();
-    let Request { user, rlimits, cgroup_procs_files, .. } = request;
+    let Request { user, rlimits, .. } = request;
     // SAFETY: the closure runs in the child between fork and exec. This process has one thread, so no lock (the allocator's,
     // for one) can be held by a thread that the child does not have: anything that is allowed here is allowed there.
-    unsafe { command.pre_exec(move || prepare(parent, &cgroup_procs_files, &rlimits, user.as_ref())) };
+    unsafe { command.pre_exec(move || prepare(parent, &rlimits, user.as_ref())) };
     match command.spawn() {
         Ok(child) => Ok(Started { pid: child.id(), pipes: child.stdout.map(OwnedFd::from).zip(child.stderr.map(OwnedFd::from)) }),
         // No number: std refused an argument with a NUL in it before anything was started.
@@ -88,13 +86,10 @@ pub fn spawn(request: Request) -> std::result::Result<Started, Failure> {
     }
 }
 
-/// What the child does before it becomes the program, in an order that matters: cgroup files and hard limits may be root's to
-/// change, and a change of the user takes the parent-death signal away again.
-fn prepare(parent: Pid, cgroups: &[String], limits: &[Limit], user: Option<&User>) -> std::io::Result<()> {
+/// What the child does before it becomes the program, in an order that matters: hard limits may be root's to raise, and a change
+/// of the user takes the parent-death signal away again.
+fn prepare(parent: Pid, limits: &[Limit], user: Option<&User>) -> std::io::Result<()> {
     at(Step::Session, setsid())?;
-    for path in cgroups {
-        join_cgroup(path).map_err(|error| tagged(Step::Cgroup, error.raw_os_error().unwrap_or(libc::EIO)))?;
-    }
     for Limit { resource, soft, hard } in limits {
         let resource = at(Step::Limits, resource.ok_or(Errno::EINVAL))?;
         at(Step::Limits, setrlimit(resource, *soft, *hard))?;
@@ -119,10 +114,6 @@ fn reset_signals() -> nix::Result<()> {
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
     nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
-}
-
-fn join_cgroup(path: &str) -> std::io::Result<()> {
-    std::fs::OpenOptions::new().write(true).open(path)?.write_all(std::process::id().to_string().as_bytes())
 }
 
 fn at<T>(step: Step, result: nix::Result<T>) -> std::io::Result<T> {
@@ -179,7 +170,6 @@ impl<'js> FromJs<'js> for Request {
                 _ => None,
             }),
             rlimits: limits.iter().map(limit).collect::<Result<_>>()?,
-            cgroup_procs_files: object.get("cgroupProcsFiles")?,
         })
     }
 }
