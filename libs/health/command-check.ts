@@ -1,7 +1,7 @@
 import { readFile, readlink } from "node:fs/promises";
 import type { CommandInfo } from "@berth/mesos/task-info";
-import { killMarked, newMark, spawnGroup } from "./process-group.ts";
 import { TimedOut } from "./probe-error.ts";
+import { killMarked, newMark, spawnGroup } from "./process-group.ts";
 import type { HealthParts } from "./types.ts";
 
 /** The longest time limit that a timer can have: for a timeout of 0, which means none. */

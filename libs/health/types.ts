@@ -56,6 +56,8 @@ export interface HealthParts {
   random?: () => number;
   /** Where the process file system of the tasks' pid namespace is mounted. Default "/proc". */
   procPath?: string;
+  /** False: HTTP, TCP and process checks are made in the caller's thread. Default true. */
+  thread?: boolean;
   /** Checks of all tasks that may run at one time; further ones wait their turn, which is no failure. Default 256. */
   maxConcurrent?: number;
 }

@@ -15,7 +15,13 @@ const identity = { frameworkId: "f", executorId: "e", containerId: "c", taskId: 
 const silent = { debug: () => {}, warn: () => {}, info: () => {}, error: () => {} };
 
 function watches(more: Partial<HealthParts> = {}) {
-  return createHealthWatches({ exec: () => Promise.reject(new Error("no Docker in this test")), now: Date.now, log: silent, ...more });
+  return createHealthWatches({
+    exec: () => Promise.reject(new Error("no Docker in this test")),
+    now: Date.now,
+    log: silent,
+    thread: false,
+    ...more,
+  });
 }
 
 function taskWith(fields: object, observed: Partial<CheckedTask["observed"]>, healthyBefore?: boolean): CheckedTask {
@@ -67,6 +73,24 @@ test("ending a watch ends the check under way: nothing is told after it", { skip
   await new Promise((resolve) => setTimeout(resolve, 700));
 
   assert.deepEqual(told, []);
+});
+
+test("the thread that makes checks for all tasks ends when it is told to", { skip }, async () => {
+  await using task = await startTask({ namespace: true });
+  const { told, verdicts } = recorder();
+  const threaded = watches({ thread: true });
+  const check = { health_check: { type: "HTTP", http: { port: task.port, path: "/status/200" }, ...fast } };
+
+  const end = threaded.health.begin(taskWith(check, { pid: task.pid }), verdicts);
+  await waitFor(() => told.length === 1);
+  const refused = { health_check: { type: "TCP", tcp: { port: 1 }, ...fast } };
+  threaded.health.begin(taskWith(refused, { pid: task.pid }), verdicts);
+  await waitFor(() => told.at(-1)?.startsWith("stop"));
+  end();
+  await threaded.close();
+
+  assert.deepEqual(told.slice(0, 3), [`healthy ${UPDATED}`, `unhealthy ${UPDATED}`, `unhealthy ${UPDATED}`]);
+  assert.match(told.at(-1) ?? "", /no connection to 127\.0\.0\.1:1: Connection refused/);
 });
 
 test("a check only reports what changes, as facts", { skip }, async () => {

@@ -3,9 +3,16 @@ import { checkStatus, sameStatus } from "./check-status.ts";
 import { Gate } from "./gate.ts";
 import { HealthCounter } from "./health-check.ts";
 import { judge, type Outcome } from "./outcome.ts";
-import { Probe } from "./probe.ts";
+import { Prober } from "./prober.ts";
 import { type Clock, type Rhythm, repeat } from "./schedule.ts";
 import type { CheckedTask, HealthParts, HealthVerdicts, HealthWatch } from "./types.ts";
+
+export interface HealthWatches {
+  health: HealthWatch;
+  check: HealthWatch;
+  /** Ends the thread that makes the checks. */
+  close(): Promise<void>;
+}
 
 /** High, because a check of a hung task keeps its place for as long as its timeout. */
 const DEFAULT_CONCURRENCY = 256;
@@ -14,15 +21,15 @@ const DEFAULT_CONCURRENCY = 256;
  * The watches for `TaskInfo.health_check` (decides whether the task is healthy, and its end) and `TaskInfo.check` (only reported),
  * for all tasks of a host: they share one limit of checks under way.
  */
-export function createHealthWatches(parts: HealthParts): { health: HealthWatch; check: HealthWatch } {
+export function createHealthWatches(parts: HealthParts): HealthWatches {
   const clock: Clock = { now: parts.now, random: parts.random ?? Math.random };
   const gate = new Gate(parts.maxConcurrent ?? DEFAULT_CONCURRENCY);
-  const probe = new Probe({ exec: parts.exec, procPath: parts.procPath ?? "/proc" });
+  const prober = new Prober(parts);
 
   /** One check; never rejects. A task that ended meanwhile, or a failure of our own, is `unknown`. */
   async function perform(check: HealthCheck | CheckInfo, task: CheckedTask, signal: AbortSignal): Promise<Outcome> {
     try {
-      const run = () => probe.run(check, task.observed, signal);
+      const run = () => prober.run(check, task.observed, signal);
       // Without a time limit it could keep its place for ever.
       return check.timeout_seconds === 0 ? await run() : await gate.run(run, signal);
     } catch (error) {
@@ -82,7 +89,7 @@ export function createHealthWatches(parts: HealthParts): { health: HealthWatch; 
       });
     },
   };
-  return { health, check };
+  return { health, check, close: () => prober.close() };
 }
 
 function report(verdicts: HealthVerdicts, { healthy, message }: { healthy: boolean; message?: string }): void {

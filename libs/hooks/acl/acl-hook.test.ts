@@ -121,7 +121,13 @@ describe("with a dockerd that publishes ports", { skip: isRoot ? false : "networ
     const open = new TestSupervisor(hook());
     const id = await createContainer();
     await open.run("beforeStart", task);
-    await start(id);
+    const { address } = await start(id);
+    const addresses = [{ network: "bridge", protocol: "IPv4" as const, address }];
+    await waitFor(() => reaches(host.stranger, address, 80));
+    await open.run("afterStart", { ...task, addresses });
+    assert.equal(await reaches(host.stranger, address, 80), false, "past the published port, by the container's address");
+    assert.equal(await reaches(host.stranger, address, 81), true, "no list, no filter, by the container's address");
+    assert.equal(await reaches(host.friend, address, 80), true);
 
     await waitFor(() => reaches(host.friend, host.address, 8001));
     assert.equal(await reaches(host.stranger, host.address, 8001), false);

@@ -2,11 +2,11 @@ import { readlink } from "node:fs/promises";
 import { TaskFailure } from "@berth/mesos";
 import type { AclConfig } from "../config.ts";
 import type { Hook, HookContext, HookResult, HookTask } from "../lifecycle.ts";
-import { plannedAcl } from "./acl-labels.ts";
+import { type PlannedAcl, plannedAcl } from "./acl-labels.ts";
 import { bothOf } from "./addresses.ts";
-import { Firewall, type OwnChain } from "./firewall.ts";
+import { type Family, Firewall, type OwnChain } from "./firewall.ts";
 import { gatewaysOf } from "./gateway.ts";
-import { chainName, insideChain, portChain } from "./rules.ts";
+import { chainName, directChain, insideChain, type PortRule, portChain } from "./rules.ts";
 
 export interface AclParts {
   config: AclConfig;
@@ -27,14 +27,28 @@ export function aclHook({ config, host, procPath }: AclParts): Hook {
     const plan = plannedAcl(task.task, config);
     if (plan.ports.length === 0 && plan.guard.length === 0) return undefined;
     for (const family of host.families) {
-      const forward = (await host.has(family, "filter", config.chain, signal)) ? config.chain : "FORWARD";
-      const from = { forward, ...(config.externalInterface === undefined ? {} : { externalInterface: config.externalInterface }) };
+      const from = await entrance(family, signal);
       const chains: OwnChain[] = [];
       if (plan.ports.length > 0) chains.push(portChain(chainName(task.identity, "ports"), family, plan.ports, from));
-      if (plan.guard.length > 0) chains.push(portChain(chainName(task.identity, "guard"), family, plan.guard, { forward }));
+      if (plan.guard.length > 0) chains.push(portChain(chainName(task.identity, "guard"), family, plan.guard, { forward: from.forward }));
       await host.put(family, chains, signal);
     }
     return { state: { filtered: true } };
+  }
+
+  /** Where forwarded packets come by first. */
+  async function entrance(family: Family, signal: AbortSignal): Promise<{ forward: string; externalInterface?: string }> {
+    const forward = (await host.has(family, "filter", config.chain, signal)) ? config.chain : "FORWARD";
+    return { forward, ...(config.externalInterface === undefined ? {} : { externalInterface: config.externalInterface }) };
+  }
+
+  async function closeOwnAddresses(task: HookTask, ports: readonly PortRule[], signal: AbortSignal): Promise<void> {
+    for (const family of host.families) {
+      const addresses = (task.addresses ?? []).filter(({ protocol }) => protocol === family).map(({ address }) => address);
+      if (ports.length === 0 || addresses.length === 0) continue;
+      const to = { addresses, ...(await entrance(family, signal)) };
+      await host.put(family, [directChain(chainName(task.identity, "direct"), family, ports, to)], signal);
+    }
   }
 
   /** By the state, or by the labels where a supervisor knows nothing else: a host without any list runs no iptables at all. */
@@ -50,7 +64,8 @@ export function aclHook({ config, host, procPath }: AclParts): Hook {
   }
 
   async function afterStart(task: HookTask, { signal, log }: HookContext): Promise<undefined> {
-    const { inside } = plannedAcl(task.task, config);
+    const { inside, ports } = plannedAcl(task.task, config);
+    await closeOwnAddresses(task, ports, signal);
     if (inside === undefined) return;
     if (task.pid === undefined) throw new TaskFailure("label EXECUTOR_ALLOWED_IP: the container has no process to find its network by");
     const namespace = `${procPath}/${task.pid}/ns/net`;
@@ -66,8 +81,16 @@ export function aclHook({ config, host, procPath }: AclParts): Hook {
 
   async function afterStop(task: HookTask, { signal, state }: HookContext): Promise<undefined> {
     if (!mayHaveRules(task, state)) return;
-    const names = [chainName(task.identity, "ports"), chainName(task.identity, "guard")];
+    const names = (["ports", "direct", "guard"] as const).map((kind) => chainName(task.identity, kind));
     for (const family of host.families) await host.remove(family, names, signal);
+  }
+
+  function planOrRefusal(task: HookTask): PlannedAcl | string {
+    try {
+      return plannedAcl(task.task, config);
+    } catch (error) {
+      return `refuse the task: ${error instanceof Error ? error.message : String(error)}`;
+    }
   }
 
   return {
@@ -82,7 +105,9 @@ export function aclHook({ config, host, procPath }: AclParts): Hook {
       afterStop,
     },
     describe(task) {
-      const { inside, ports } = plannedAcl(task.task, config);
+      const planned = planOrRefusal(task);
+      if (typeof planned === "string") return planned;
+      const { inside, ports } = planned;
       const list = (allowed: { IPv4: string[]; IPv6: string[] }): string => [...allowed.IPv4, ...allowed.IPv6].join(", ");
       const sentences = ports.map(({ hostPort, protocol, allowed }) => `let ${list(allowed)} reach port ${hostPort}/${protocol}`);
       if (inside !== undefined) sentences.unshift(`let ${list(inside)} reach the container`);

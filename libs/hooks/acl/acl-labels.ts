@@ -45,13 +45,14 @@ export function plannedAcl(task: TaskInfo, config: Pick<AclConfig, "defaultAllow
 
   const ports: PortRule[] = [];
   const guard: PortRule[] = [];
-  for (const [index, { host_port, protocol }] of mappings.entries()) {
+  for (const [index, { host_port, container_port, protocol }] of mappings.entries()) {
     if (host_port === 0) continue;
     const own = byIndex.get(index);
     const allowed = own === undefined ? defaults : defaults === undefined ? own : bothOf(own, defaults);
     for (const name of protocolsOf(protocol)) {
-      if (allowed !== undefined) ports.push({ hostPort: host_port, protocol: name, allowed });
-      if (inside !== undefined) guard.push({ hostPort: host_port, protocol: name, allowed: inside });
+      const port = { hostPort: host_port, containerPort: container_port, protocol: name };
+      if (allowed !== undefined) ports.push({ ...port, allowed });
+      if (inside !== undefined) guard.push({ ...port, allowed: inside });
     }
   }
   return { ports, guard, ...(inside === undefined ? {} : { inside }) };

@@ -6,12 +6,13 @@ import type { Family, OwnChain } from "./firewall.ts";
 /** One published port and who may reach it. */
 export interface PortRule {
   hostPort: number;
+  containerPort: number;
   protocol: string;
   allowed: AllowedSources;
 }
 
 /** Suffixes of a task's chains. */
-const KINDS = { ports: "P", guard: "G", inside: "I", dnat: "N", masquerade: "M", forward: "F" } as const;
+const KINDS = { ports: "P", direct: "D", guard: "G", inside: "I", dnat: "N", masquerade: "M", forward: "F" } as const;
 export type ChainKind = keyof typeof KINDS;
 
 /** The name of a task's chain: known from its ids alone, so that the reaper can take it out. At most 28 characters. */
@@ -43,6 +44,28 @@ export function portChain(
       { from: from.forward, match: `${interfaceMatch} -m conntrack --ctstate DNAT --ctdir ORIGINAL` },
       { from: "INPUT", match: `${interfaceMatch} -m conntrack --ctdir ORIGINAL` },
     ],
+  };
+}
+
+/**
+ * The same lists for packets that name the container's own address: a neighbour on the host's network, or another container, may
+ * route to it past the published ports. Known only once the container has its address.
+ */
+export function directChain(
+  name: string,
+  family: Family,
+  rules: readonly PortRule[],
+  to: { addresses: readonly string[]; forward: string; externalInterface?: string },
+): OwnChain {
+  const interfaceMatch = to.externalInterface === undefined ? "" : `-i ${to.externalInterface} `;
+  return {
+    table: "filter",
+    name,
+    rules: rules.flatMap(({ containerPort, protocol, allowed }) => {
+      const match = `-p ${protocol} -m ${protocol} --dport ${containerPort}`;
+      return [...allowed[family].map((source) => `-s ${source} ${match} -j RETURN`), `${match} -j DROP`];
+    }),
+    jumps: to.addresses.map((address) => ({ from: to.forward, match: `-d ${address} ${interfaceMatch}-m conntrack --ctdir ORIGINAL` })),
   };
 }
 

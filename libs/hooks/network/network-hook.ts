@@ -32,6 +32,8 @@ export function networkHook(config: NetworkConfig): Hook {
       },
     },
     describe(task) {
+      if (config.mode === "USER" && config.name.includes("{framework}") && !task.frameworkName)
+        return "force a network named after the framework";
       const changed = forced(task);
       if (changed === undefined) return undefined;
       const name = changed.container?.network_infos[0]?.name;
