@@ -34,7 +34,7 @@ async function startSupervisor(directory: string): Promise<LocalSupervisor> {
 function startExecutor(environment: Record<string, string> = {}, from: LocalAgent = agent): LocalExecutor {
   return from.startExecutor({
     executorId: `x-${randomBytes(5).toString("hex")}`,
-    command: `exec ${program("berth-worker")}`,
+    command: `exec ${process.env.BERTH_TEST_WORKER ?? program("berth-worker")}`,
     environment: { PATH: process.env.PATH ?? "", BERTH_SOCKET: supervisor.socket, ...environment },
   });
 }
