@@ -1,0 +1,233 @@
+import http, { type IncomingMessage } from "node:http";
+import { Demultiplexer } from "@berth/runtime/docker/demultiplex";
+import type { DockerEndpoint } from "@berth/runtime/docker/engine-types";
+import { Joiner } from "./decoder.ts";
+import type { Follower } from "./follower.ts";
+import { comparableTime, type Line, timeMs } from "./line.ts";
+import type { LogPosition, StreamName } from "./types.ts";
+
+const OPEN_MS = 30_000;
+const AGAIN_MS = 1_000;
+/** A stream that is silent this long is opened again at its position: dockerd has been seen to stop sending. */
+const SILENT_MS = 60_000;
+const HIGH_WATER = 256 * 1024;
+
+export interface ApiSourceOptions {
+  docker: DockerEndpoint;
+  containerId: string;
+  tty: boolean;
+  maxLineBytes: number;
+  position?: Extract<LogPosition, { kind: "time" }>;
+  /** Milliseconds since the epoch. */
+  since?: number;
+}
+
+/** The output of a container through dockerd's logs call, for drivers and hosts whose files cannot be read. */
+export class ApiSource implements Follower {
+  readonly #options: ApiSourceOptions;
+  readonly #joiner: Joiner;
+  #records: Array<{ stream: StreamName; data: Buffer }> = [];
+  #bytes = 0;
+  #response: IncomingMessage | undefined;
+  #wake: (() => void) | undefined;
+  #closed = false;
+  #timer: NodeJS.Timeout | undefined;
+  #silence: NodeJS.Timeout | undefined;
+  /** The time of the last record that was emitted, and how many had it. */
+  #last = { time: "", nanoseconds: 0n, count: 0 };
+  #skip = { nanoseconds: 0n, count: 0 };
+  reopened = 0;
+  readonly malformed = 0;
+
+  constructor(options: ApiSourceOptions) {
+    this.#options = options;
+    this.#joiner = new Joiner(options.maxLineBytes * 2);
+    const { position, since } = options;
+    if (position !== undefined) this.#last = { time: "", nanoseconds: BigInt(position.nanoseconds), count: position.count };
+    else if (since !== undefined) this.#last = { time: "", nanoseconds: BigInt(Math.max(0, Math.trunc(since))) * 1_000_000n, count: 0 };
+  }
+
+  async open(): Promise<void> {
+    await this.#open(true);
+  }
+
+  read(emit: (line: Line) => void): boolean {
+    const records = this.#records;
+    if (records.length === 0) return false;
+    this.#records = [];
+    this.#bytes = 0;
+    for (const { stream, data } of records) this.#record(stream, data, emit);
+    this.#response?.resume();
+    return true;
+  }
+
+  wait(): Promise<void> {
+    if (this.#records.length > 0 || this.#closed) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  wake(): void {
+    this.#wake?.();
+    this.#wake = undefined;
+  }
+
+  /** Reads the rest without following: whatever state the stream was in, nothing is missing then. */
+  async finish(signal: AbortSignal): Promise<void> {
+    clearTimeout(this.#timer);
+    clearTimeout(this.#silence);
+    this.#response?.destroy();
+    this.#response = undefined;
+    this.read(() => {}); // What was received and not relayed comes again: the position does not include it.
+    const response = await this.#request(false);
+    const abort = (): void => void response.destroy();
+    signal.addEventListener("abort", abort, { once: true });
+    const take = this.#taker();
+    try {
+      for await (const chunk of response as AsyncIterable<Buffer>) take(chunk);
+    } finally {
+      signal.removeEventListener("abort", abort);
+    }
+  }
+
+  flush(emit: (line: Line) => void): void {
+    this.#joiner.flush(emit);
+  }
+
+  position(): LogPosition | undefined {
+    // A position in the middle of a line would lose its beginning.
+    if (this.#joiner.pending("stdout") !== undefined || this.#joiner.pending("stderr") !== undefined) return undefined;
+    return { kind: "time", nanoseconds: String(this.#last.nanoseconds), count: this.#last.count };
+  }
+
+  lag(): undefined {
+    return undefined;
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    clearTimeout(this.#silence);
+    this.#response?.destroy();
+    this.wake();
+  }
+
+  async #open(first: boolean): Promise<void> {
+    let response: IncomingMessage;
+    try {
+      response = await this.#request(true);
+    } catch (error) {
+      if (first) throw error;
+      return this.#again();
+    }
+    if (this.#closed) return void response.destroy();
+    this.#response = response;
+    const take = this.#taker();
+    this.#listen(response);
+    response.on("data", (chunk: Buffer) => {
+      this.#listen(response);
+      try {
+        take(chunk);
+      } catch {
+        response.destroy();
+      }
+      if (this.#bytes > HIGH_WATER) response.pause();
+      this.wake();
+    });
+    response.on("error", () => {});
+    response.on("close", () => {
+      if (this.#response !== response) return;
+      this.#response = undefined;
+      this.#again();
+    });
+  }
+
+  #listen(response: IncomingMessage): void {
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => response.destroy(), SILENT_MS).unref();
+  }
+
+  #again(): void {
+    if (this.#closed) return;
+    this.reopened += 1;
+    this.#timer = setTimeout(() => {
+      // Received and not relayed yet: it comes again.
+      this.#records = [];
+      this.#bytes = 0;
+      void this.#open(false);
+    }, AGAIN_MS);
+  }
+
+  #taker(): (chunk: Buffer) => void {
+    this.#skip = { nanoseconds: this.#last.nanoseconds, count: this.#last.count };
+    const keep = (stream: StreamName, data: Buffer): void => {
+      this.#records.push({ stream, data });
+      this.#bytes += data.length;
+    };
+    if (this.#options.tty) {
+      let rest: Buffer = Buffer.alloc(0);
+      return (chunk) => {
+        rest = Buffer.concat([rest, chunk]);
+        for (let end = rest.indexOf(10); end >= 0; end = rest.indexOf(10)) {
+          keep("stdout", rest.subarray(0, end + 1));
+          rest = rest.subarray(end + 1);
+        }
+      };
+    }
+    const demultiplexer = new Demultiplexer();
+    return (chunk) => demultiplexer.push(chunk, ({ stream, data }) => keep(stream === "stderr" ? "stderr" : "stdout", Buffer.from(data)));
+  }
+
+  #record(stream: StreamName, data: Buffer, emit: (line: Line) => void): void {
+    const space = data.indexOf(32);
+    const time = space < 0 || space > 40 ? "" : data.toString("latin1", 0, space);
+    const nanoseconds = time === "" ? 0n : nanosecondsOf(time);
+    if (nanoseconds < this.#skip.nanoseconds) return;
+    if (nanoseconds === this.#skip.nanoseconds && this.#skip.count > 0) {
+      this.#skip.count -= 1;
+      return;
+    }
+    const count = nanoseconds === this.#last.nanoseconds ? this.#last.count + 1 : 1;
+    this.#last = { time, nanoseconds, count };
+    const start = time === "" ? 0 : space + 1;
+    const last = data[data.length - 1] === 10;
+    let end = last ? data.length - 1 : data.length;
+    if (this.#options.tty && data[end - 1] === 13) end -= 1;
+    this.#joiner.take({ buffer: data, start, end, kind: "raw", stream, time, offset: 0 }, last, emit);
+  }
+
+  async #request(follow: boolean): Promise<IncomingMessage> {
+    const { docker, containerId } = this.#options;
+    const { nanoseconds } = this.#last;
+    const since = `${nanoseconds / 1_000_000_000n}.${String(nanoseconds % 1_000_000_000n).padStart(9, "0")}`;
+    const query = `follow=${follow ? 1 : 0}&stdout=1&stderr=1&timestamps=1&tail=all&since=${since}`;
+    const path = `${docker.apiVersion === undefined ? "" : `/${docker.apiVersion}`}/containers/${encodeURIComponent(containerId)}/logs?${query}`;
+    const client = docker.tls === undefined ? http : ((await import("node:https")).default as unknown as typeof http);
+    const { verify, ...files } = docker.tls ?? { verify: true };
+    const tls = docker.tls === undefined ? {} : { ...files, rejectUnauthorized: verify };
+    const target =
+      docker.socketPath === undefined
+        ? { host: docker.host, port: docker.port }
+        : { socketPath: docker.socketPath, headers: { host: "docker" } };
+    return new Promise((resolve, reject) => {
+      const sent = client.get({ ...target, ...tls, path, agent: false } as http.RequestOptions, (response) => {
+        clearTimeout(late);
+        if (response.statusCode === 200) return resolve(response);
+        response.resume();
+        reject(new Error(`docker logs of ${containerId}: dockerd answered ${response.statusCode}`));
+      });
+      const late = setTimeout(() => sent.destroy(new Error(`docker logs of ${containerId}: no answer in ${OPEN_MS / 1000} s`)), OPEN_MS);
+      sent.on("socket", (socket) => socket.setKeepAlive(true, AGAIN_MS * 30));
+      sent.on("error", (error) => {
+        clearTimeout(late);
+        reject(error);
+      });
+    });
+  }
+}
+
+function nanosecondsOf(time: string): bigint {
+  const seconds = timeMs(`${time.slice(0, 19)}Z`);
+  return Number.isNaN(seconds) ? 0n : BigInt(seconds) * 1_000_000n + BigInt(comparableTime(time).slice(20, 29));
+}

@@ -1,0 +1,247 @@
+import { statSync } from "node:fs";
+import type { Decoder } from "./decoder.ts";
+import { comparableTime, type Line } from "./line.ts";
+import { listSegments, Segment } from "./segments.ts";
+import type { LogPosition } from "./types.ts";
+
+/** How much is read and relayed at a time: what may come twice after a crash. */
+export const BATCH_BYTES = 64 * 1024;
+/** A record of 16 KiB of control characters is six times as long; attrs come on top. */
+const MAX_RECORD = 8 * 1024 * 1024;
+/** Long enough for `"time":"…"}` of a json-file record, so that the tail also tells the time. */
+const TAIL_BYTES = 48;
+const SCAN_ATTEMPTS = 20;
+
+export interface FileFollowerOptions {
+  path: string;
+  decoder: Decoder;
+  position?: Extract<LogPosition, { kind: "file" }>;
+  /** RFC 3339; older lines are left out. */
+  since?: string;
+  onGap: (reason: string) => void;
+}
+
+/**
+ * Reads a rotated log file in batches, from a position or its oldest part on. Every file of the log that is newer than the one
+ * being read is held open, so that neither rotation nor deletion takes lines away that were there when the reader last looked.
+ *
+ * INVARIANTS: lines come in the file's order; a record is emitted once per follower; a file that is not the one that was read
+ * before (its inode came back, it was cut off) is noticed by the bytes before the offset.
+ */
+export class FileFollower {
+  readonly #options: FileFollowerOptions;
+  #chain: Segment[] = [];
+  #offset = 0;
+  #tail: Buffer = Buffer.alloc(0);
+  #buffer = Buffer.allocUnsafeSlow(TAIL_BYTES + BATCH_BYTES);
+  #skipUntil: string | undefined;
+  #ahead: Extract<LogPosition, { kind: "file" }>["ahead"];
+  #held: LogPosition | undefined;
+  #heldInode = "";
+
+  constructor(options: FileFollowerOptions) {
+    this.#options = options;
+    if (options.since !== undefined) this.#skipUntil = comparableTime(options.since);
+  }
+
+  /** Opens the log. Throws what the file system says (ENOENT, EACCES). */
+  open(): void {
+    const segments = this.#openAll(listSegments(this.#options.path));
+    if (segments.length === 0) throw Object.assign(new Error(`${this.#options.path} cannot be opened`), { code: "ENOENT" });
+    this.#chain = segments;
+    const { position } = this.#options;
+    if (position === undefined) return;
+    const tail = Buffer.from(position.tail, "base64");
+    const index = segments.findIndex(
+      (segment) => (segment.packed || segment.inode === position.inode) && matches(segment, position.offset, tail),
+    );
+    if (index >= 0) {
+      this.#drop(index);
+      this.#offset = position.offset;
+      this.#tail = tail;
+      this.#ahead = position.ahead;
+      return;
+    }
+    this.#options.onGap("the log file was deleted or cut off before it was read to its end");
+    const time = this.#options.decoder.lastTime(tail);
+    if (time !== undefined) this.#skipUntil = `${comparableTime(time)}~`;
+  }
+
+  /** Bytes that are there and not read yet. */
+  lag(): number {
+    let bytes = -this.#offset;
+    for (const segment of this.#chain) bytes += segment.size();
+    return Math.max(0, bytes);
+  }
+
+  /** Where to go on after everything that was emitted so far; pieces of unfinished lines are read again. */
+  position(): LogPosition | undefined {
+    const segment = this.#chain[0];
+    if (segment === undefined) return undefined;
+    const { decoder } = this.#options;
+    const out = decoder.pending("stdout");
+    const err = decoder.pending("stderr");
+    if (out === undefined && err === undefined) {
+      this.#held = undefined;
+      return { kind: "file", inode: segment.inode, offset: this.#offset, tail: this.#tail.toString("base64"), ...this.#aheadOf() };
+    }
+    // The unfinished line began in an older file: that place is kept until it ends.
+    if (this.#held !== undefined && this.#heldInode !== segment.inode) return this.#held;
+    const offset = Math.min(out ?? this.#offset, err ?? this.#offset);
+    const other = out === undefined || (err !== undefined && out > err) ? "stdout" : "stderr";
+    const ahead = { stream: other, offset: (other === "stdout" ? out : err) ?? this.#offset } as const;
+    this.#heldInode = segment.inode;
+    this.#held = { kind: "file", inode: segment.inode, offset, ahead, tail: segment.before(offset, TAIL_BYTES).toString("base64") };
+    return this.#held;
+  }
+
+  /** Reads one batch. False when there is nothing new: the caller waits for a change. */
+  read(emit: (line: Line) => void): boolean {
+    this.#extend();
+    for (;;) {
+      const segment = this.#chain[0];
+      if (segment === undefined) return false;
+      if (this.#readSegment(segment, emit)) return true;
+      if (this.#chain.length === 1) return false;
+      // A newer file exists, so this one was complete before; what it got since the last look is read first.
+      if (this.#readSegment(segment, emit)) return true;
+      segment.close();
+      this.#chain.shift();
+      this.#offset = 0;
+      this.#tail = Buffer.alloc(0);
+      this.#ahead = undefined;
+    }
+  }
+
+  close(): void {
+    for (const segment of this.#chain) segment.close();
+    this.#chain = [];
+  }
+
+  #readSegment(segment: Segment, emit: (line: Line) => void): boolean {
+    const length = this.#tail.length;
+    let read = segment.read(this.#buffer.subarray(0, length + BATCH_BYTES), this.#offset - length);
+    if (read < length || !this.#buffer.subarray(0, length).equals(this.#tail)) {
+      this.#options.onGap("the log file was cut off before it was read to its end");
+      this.#offset = 0;
+      this.#tail = Buffer.alloc(0);
+      this.#ahead = undefined;
+      return segment.size() > 0 && this.#readSegment(segment, emit);
+    }
+    let used = read > length ? this.#decode(length, read, emit) : 0;
+    while (used === 0 && read === this.#buffer.length && this.#buffer.length < MAX_RECORD) {
+      // One record is longer than the batch: a larger buffer is kept only for it.
+      this.#buffer = Buffer.allocUnsafeSlow(this.#buffer.length * 4);
+      read = segment.read(this.#buffer, this.#offset - length);
+      used = this.#decode(length, read, emit);
+    }
+    if (used === 0) return false;
+    this.#offset += used;
+    this.#tail = Buffer.from(this.#buffer.subarray(Math.max(0, length + used - TAIL_BYTES), length + used));
+    if (this.#buffer.length > TAIL_BYTES + BATCH_BYTES) this.#buffer = Buffer.allocUnsafeSlow(TAIL_BYTES + BATCH_BYTES);
+    return true;
+  }
+
+  #decode(from: number, to: number, emit: (line: Line) => void): number {
+    const skip = this.#skipUntil;
+    const ahead = this.#ahead;
+    const filtered =
+      skip === undefined && ahead === undefined
+        ? emit
+        : (line: Line): void => {
+            if (ahead !== undefined && line.stream === ahead.stream && line.offset < ahead.offset) return;
+            if (skip !== undefined && line.time !== "") {
+              if (comparableTime(line.time) < skip) return;
+              this.#skipUntil = undefined;
+            }
+            emit(line);
+          };
+    return this.#options.decoder.decode(this.#buffer.subarray(from, to), this.#offset, filtered);
+  }
+
+  #aheadOf(): { ahead?: NonNullable<Extract<LogPosition, { kind: "file" }>["ahead"]> } {
+    return this.#ahead !== undefined && this.#ahead.offset > this.#offset ? { ahead: this.#ahead } : {};
+  }
+
+  /** Takes up files that are newer than the newest one held. */
+  #extend(): void {
+    const newest = this.#chain.at(-1);
+    if (newest === undefined) return;
+    let inode: string;
+    try {
+      inode = String(statSync(this.#options.path, { bigint: true }).ino);
+    } catch {
+      return; // In the middle of a rotation, or the container was removed.
+    }
+    if (!newest.packed && inode === newest.inode) return;
+    for (let attempt = 0; attempt < SCAN_ATTEMPTS; attempt++) {
+      const opened = this.#openAll(listSegments(this.#options.path));
+      const index = opened.findIndex((segment) => !segment.packed && segment.inode === newest.inode);
+      const from = index >= 0 ? index + 1 : this.#firstNewer(opened, newest);
+      if (from === undefined) {
+        for (const segment of opened) segment.close();
+        continue;
+      }
+      for (const segment of opened.slice(0, from)) segment.close();
+      this.#chain.push(...opened.slice(from));
+      return;
+    }
+  }
+
+  /** The newest file held is not among them any more (packed or deleted): the first one whose content is later. */
+  #firstNewer(opened: Segment[], newest: Segment): number | undefined {
+    const { decoder } = this.#options;
+    const size = newest.size();
+    const last = decoder.lastTime(newest.before(size, BATCH_BYTES));
+    const tail = newest.before(size, TAIL_BYTES);
+    const same = opened.findIndex((segment) => segment.packed && segment.size() === size && matches(segment, size, tail));
+    if (same >= 0) return same + 1;
+    if (last === undefined) return opened.length === 0 ? undefined : opened.length - 1;
+    const later = opened.findIndex((segment) => {
+      const time = decoder.lastTime(segment.before(segment.size(), BATCH_BYTES));
+      return time === undefined || comparableTime(time) > comparableTime(last);
+    });
+    return later < 0 ? undefined : later;
+  }
+
+  /** Opens all of them as of one moment: a rotation in between would leave one out or name one twice. */
+  #openAll(paths: string[]): Segment[] {
+    for (let attempt = 0; ; attempt++) {
+      const opened: Segment[] = [];
+      let whole = true;
+      for (const path of attempt === 0 ? paths : listSegments(this.#options.path)) {
+        try {
+          opened.push(Segment.open(path));
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code === "EACCES") throw error;
+          whole = false;
+        }
+      }
+      const live = opened.at(-1);
+      const unchanged = live !== undefined && live.name === this.#options.path && sameInode(this.#options.path, live.inode);
+      if ((whole && unchanged && distinct(opened)) || attempt === SCAN_ATTEMPTS) return opened;
+      for (const segment of opened) segment.close();
+    }
+  }
+
+  #drop(count: number): void {
+    for (const segment of this.#chain.splice(0, count)) segment.close();
+  }
+}
+
+function matches(segment: Segment, offset: number, tail: Buffer): boolean {
+  return segment.size() >= offset && segment.before(offset, tail.length).equals(tail);
+}
+
+function sameInode(path: string, inode: string): boolean {
+  try {
+    return String(statSync(path, { bigint: true }).ino) === inode;
+  } catch {
+    return false;
+  }
+}
+
+function distinct(segments: Segment[]): boolean {
+  const inodes = segments.filter(({ packed }) => !packed).map(({ inode }) => inode);
+  return new Set(inodes).size === inodes.length;
+}

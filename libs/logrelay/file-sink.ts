@@ -1,0 +1,132 @@
+import { closeSync, constants, fstatSync, openSync, renameSync, statSync, writeSync } from "node:fs";
+import type { Line } from "./line.ts";
+import { FrameWriter, type LineFormatter } from "./records.ts";
+import { type Sink, SinkCounters } from "./sink.ts";
+import type { SinkStatistics, StreamName } from "./types.ts";
+
+/** A file that is only ever appended to and, over `maxBytes`, rotated (`name.1` is the newest old one). Symbolic links are refused. */
+export class AppendFile {
+  readonly #path: string;
+  readonly #maxBytes: number;
+  readonly #keep: number;
+  #fd: number | undefined;
+  #size = 0;
+
+  constructor(path: string, maxBytes = 0, keep = 1) {
+    this.#path = path;
+    this.#maxBytes = maxBytes;
+    this.#keep = keep;
+  }
+
+  /** Writes all of it, or throws with nothing known about how much was written. */
+  append(bytes: Buffer): void {
+    if (this.#fd !== undefined && this.#maxBytes > 0 && this.#size + bytes.length > this.#maxBytes && this.#size > 0) this.#rotate();
+    this.#fd ??= this.#open();
+    for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at, bytes.length - at);
+    this.#size += bytes.length;
+  }
+
+  close(): void {
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
+  }
+
+  #open(): number {
+    // A task may have put a FIFO there: without O_NONBLOCK the open would wait for a reader for ever.
+    const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+    const fd = openSync(this.#path, flags, 0o644);
+    const stat = fstatSync(fd);
+    if (!stat.isFile()) {
+      closeSync(fd);
+      throw new Error(`${this.#path} is no file`);
+    }
+    this.#size = stat.size;
+    return fd;
+  }
+
+  #rotate(): void {
+    this.close();
+    for (let number = this.#keep - 1; number >= 1; number--) {
+      if (statSync(`${this.#path}.${number}`, { throwIfNoEntry: false }) !== undefined)
+        renameSync(`${this.#path}.${number}`, `${this.#path}.${number + 1}`);
+    }
+    if (this.#keep > 0) renameSync(this.#path, `${this.#path}.1`);
+  }
+}
+
+/** Where the bytes of one stream go. */
+export interface ByteTarget {
+  append(bytes: Buffer): void;
+  close(): void;
+}
+
+/** Writes lines to files at once: a batch is confirmed when `write` returns. */
+export class FileSink implements Sink {
+  readonly name: string;
+  readonly #target: (stream: StreamName) => ByteTarget;
+  readonly #format: LineFormatter | undefined;
+  readonly #counters: SinkCounters;
+  readonly #writers = new Map<ByteTarget, FrameWriter>();
+
+  /** Without a formatter lines are written as they are, with their line feed. */
+  constructor(name: string, target: (stream: StreamName) => ByteTarget, format?: LineFormatter) {
+    this.name = name;
+    this.#target = target;
+    this.#format = format;
+    this.#counters = new SinkCounters(name);
+  }
+
+  write(lines: readonly Line[]): void {
+    for (const line of lines) {
+      const target = this.#target(line.stream);
+      let writer = this.#writers.get(target);
+      if (writer === undefined) {
+        writer = new FrameWriter();
+        this.#writers.set(target, writer);
+      }
+      if (this.#format !== undefined) this.#format(line, writer);
+      else writeRaw(line, writer);
+      writer.end();
+    }
+    for (const [target, writer] of this.#writers) {
+      if (writer.count === 0) continue;
+      const { bytes, ends } = writer.take();
+      try {
+        target.append(bytes);
+        this.#counters.sent += ends.length;
+        this.#counters.problem = undefined;
+      } catch (error) {
+        this.#counters.drop("cannot be written", ends.length);
+        this.#counters.problem = (error as Error).message;
+      }
+    }
+  }
+
+  confirmed(): number {
+    return Number.POSITIVE_INFINITY;
+  }
+
+  async room(): Promise<void> {}
+
+  async drained(): Promise<void> {}
+
+  close(): void {
+    for (const target of this.#writers.keys()) target.close();
+  }
+
+  statistics(): SinkStatistics {
+    return this.#counters.statistics();
+  }
+}
+
+const LINE_FEED = Buffer.from("\n");
+
+function writeRaw(line: Line, into: FrameWriter): void {
+  if (line.kind === "escaped") into.write(decoded(line));
+  else into.write(line.buffer, line.start, line.end);
+  into.write(LINE_FEED);
+}
+
+function decoded(line: Line): Buffer {
+  return Buffer.from(JSON.parse(`"${line.buffer.toString("utf8", line.start, line.end)}"`) as string, "utf8");
+}

@@ -1,0 +1,52 @@
+import type { DockerEndpoint } from "@berth/runtime/docker/engine-types";
+import { ApiSource } from "./api-source.ts";
+import { FileSource } from "./file-source.ts";
+import type { Follower } from "./follower.ts";
+import { JsonFileDecoder } from "./json-file-decoder.ts";
+import { LocalDecoder } from "./local-decoder.ts";
+import { PushedSource } from "./pushed-source.ts";
+import type { LogPosition, LogSource } from "./types.ts";
+
+export interface SourceRequest {
+  source: LogSource;
+  docker: DockerEndpoint;
+  maxLineBytes: number;
+  position?: LogPosition;
+  /** Milliseconds since the epoch. */
+  since?: number;
+  onGap: (reason: string) => void;
+}
+
+/** Opens a source; a file that cannot be read gives way to dockerd's API where the container is named. Throws why it cannot. */
+export async function openSource(request: SourceRequest): Promise<Follower> {
+  const { source, docker, maxLineBytes, position, since, onGap } = request;
+  if (source.kind === "pushed") return new PushedSource(maxLineBytes, onGap);
+  if (source.kind === "text") throw new Error("text files are only read, not followed");
+  if (source.kind !== "api") {
+    const decoder = source.kind === "json-file" ? new JsonFileDecoder(maxLineBytes) : new LocalDecoder(maxLineBytes);
+    const file = new FileSource({
+      path: source.path,
+      decoder,
+      onGap,
+      ...(position?.kind === "file" ? { position } : {}),
+      ...(since === undefined ? {} : { since: new Date(since).toISOString() }),
+    });
+    try {
+      file.open();
+      return file;
+    } catch (error) {
+      file.close();
+      if (source.containerId === undefined) throw error;
+    }
+  }
+  const api = new ApiSource({
+    docker,
+    containerId: source.containerId as string,
+    tty: source.tty ?? false,
+    maxLineBytes,
+    ...(position?.kind === "time" ? { position } : {}),
+    ...(since === undefined ? {} : { since }),
+  });
+  await api.open();
+  return api;
+}

@@ -1,0 +1,379 @@
+import assert from "node:assert/strict";
+import { appendFileSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { createSocket } from "node:dgram";
+import { createServer, type Socket } from "node:net";
+import { join } from "node:path";
+import { test } from "node:test";
+import { gzipSync } from "node:zlib";
+import { freePort, tempDir, waitFor } from "../../tests/harness/index.ts";
+import { LogRelay, type RelayEvents } from "./relay.ts";
+import type { FollowRequest, LogPosition } from "./types.ts";
+
+const docker = { url: "unix:///nowhere", socketPath: "/nowhere" };
+
+interface Told {
+  positions: Map<string, LogPosition>;
+  output: Array<{ id: number; bytes: Uint8Array }>;
+  problems: Array<string | undefined>;
+}
+
+function relayWith(told: Told = { positions: new Map(), output: [], problems: [] }): { relay: LogRelay; told: Told } {
+  const events: RelayEvents = {
+    positions: (batch) => {
+      for (const { taskKey, position } of batch) told.positions.set(taskKey, position);
+    },
+    output: (event) => void told.output.push(event),
+    problem: ({ problem }) => void told.problems.push(problem),
+    log: () => {},
+  };
+  return { relay: new LogRelay({ docker }, events), told };
+}
+
+let clock = Date.UTC(2026, 0, 1);
+
+function record(log: string, stream = "stdout", more = {}): string {
+  clock += 1;
+  const time = new Date(clock).toISOString().replace("Z", "123456Z");
+  return `${JSON.stringify({ log, stream, ...more, time }).replaceAll("<", "\\u003c")}\n`;
+}
+
+function request(folder: string, more: Partial<FollowRequest> = {}): FollowRequest {
+  return {
+    taskKey: "t",
+    source: { kind: "json-file", path: join(folder, "c.log") },
+    sandbox: { stdoutPath: join(folder, "stdout"), stderrPath: join(folder, "stderr"), writable: true },
+    sinks: [{ type: "sandbox" }],
+    fields: { ServiceName: "svc", Environment: "dev" },
+    hostname: "host1",
+    ...more,
+  };
+}
+
+const soon = (): number => Date.now() + 20_000;
+const drain = { taskKey: "t", drain: true };
+
+test("lines come to the sandbox as they were written, pieces joined, both streams apart", async () => {
+  await using folder = await tempDir("lr");
+  const path = join(folder.path, "c.log");
+  const long = "ż".repeat(40_000);
+  writeFileSync(
+    path,
+    record("hello\n") +
+      record(long.slice(0, 8_192)) +
+      record('"quoted" \\ <tab>\there\n', "stderr") +
+      record(long.slice(8_192)) +
+      record("\n") +
+      record("ends in backslash n \\n") +
+      record("\n") +
+      record("with attrs\n", "stdout", { attrs: { a: 'b"' } }) +
+      `{"log":"torn off${record("after a torn record\n")}` +
+      "no record at all\n" +
+      record("last one has no line feed"),
+  );
+  const { relay } = relayWith();
+
+  relay.follow(request(folder.path));
+  await waitFor(() => relay.stats().tasks[0]?.lagBytes === 0);
+  const statistics = await relay.stop({ ...drain, deadline: soon() });
+
+  assert.deepEqual(readFileSync(join(folder.path, "stdout"), "utf8").split("\n"), [
+    "hello",
+    long,
+    "",
+    "ends in backslash n \\n",
+    "with attrs",
+    "after a torn record",
+    "last one has no line feed",
+    "",
+  ]);
+  assert.equal(readFileSync(join(folder.path, "stderr"), "utf8"), '"quoted" \\ <tab>\there\n');
+  assert.equal(statistics?.malformed, 1);
+  relay.close();
+});
+
+test("rotation by rename, packing and deletion lose no line, and a restart goes on where it was", async () => {
+  await using folder = await tempDir("lr");
+  const path = join(folder.path, "c.log");
+  let number = 0;
+  const write = (count: number): void => {
+    let text = "";
+    for (let i = 0; i < count; i++) text += record(`n ${number++}\n`);
+    appendFileSync(path, text);
+  };
+  const rotate = (): void => {
+    rmSync(`${path}.3.gz`, { force: true });
+    try {
+      renameSync(`${path}.2.gz`, `${path}.3.gz`);
+    } catch {}
+    try {
+      writeFileSync(`${path}.2.gz`, gzipSync(readFileSync(`${path}.1`)));
+      rmSync(`${path}.1`);
+    } catch {}
+    renameSync(path, `${path}.1`);
+    writeFileSync(path, "");
+  };
+  write(3_000);
+  rotate();
+  write(3_000);
+  const first = relayWith();
+  first.relay.follow(request(folder.path));
+  await waitFor(() => first.relay.stats().tasks[0]?.lines === 6_000);
+  for (let i = 0; i < 3; i++) {
+    write(2_000);
+    rotate();
+    const wanted = number;
+    await waitFor(() => first.relay.stats().tasks[0]?.lines === wanted);
+  }
+  await waitFor(() => first.told.positions.size === 1);
+  await first.relay.stop({ taskKey: "t", drain: false, deadline: soon() });
+  first.relay.close();
+  const position = first.told.positions.get("t") as LogPosition;
+  write(2_000);
+  rotate();
+  write(2_000);
+  rotate();
+  write(10);
+
+  const second = relayWith();
+  second.relay.follow(request(folder.path, { position }));
+  await waitFor(() => second.relay.stats().tasks[0]?.lagBytes === 0);
+  const statistics = await second.relay.stop({ ...drain, deadline: soon() });
+  second.relay.close();
+
+  const lines = readFileSync(join(folder.path, "stdout"), "utf8").trimEnd().split("\n");
+  assert.deepEqual(
+    lines,
+    Array.from({ length: number }, (_, i) => `n ${i}`),
+  );
+  assert.equal(statistics?.gaps, 0);
+});
+
+test("a file that is cut off, and one that is gone before it was read, are counted gaps", async () => {
+  await using folder = await tempDir("lr");
+  const path = join(folder.path, "c.log");
+  writeFileSync(path, record("one\n") + record("two\n"));
+  const { relay, told } = relayWith();
+  relay.follow(request(folder.path));
+  await waitFor(() => told.positions.size === 1);
+  writeFileSync(path, record("three\n") + record("four, which is longer than both of them\n") + record("five\n"));
+  await waitFor(() => relay.stats().tasks[0]?.lines === 5);
+  const statistics = await relay.stop({ ...drain, deadline: soon() });
+  assert.equal(statistics?.gaps, 1);
+
+  rmSync(path);
+  writeFileSync(path, record("six\n"));
+  relay.follow(request(folder.path, { position: told.positions.get("t") as LogPosition }));
+  await waitFor(() => relay.stats().tasks[0]?.lines === 1);
+  const again = await relay.stop({ ...drain, deadline: soon() });
+  relay.close();
+
+  assert.equal(again?.gaps, 1);
+  assert.match(readFileSync(join(folder.path, "stdout"), "utf8"), /five\nsix\n$/);
+});
+
+test("the JSON datagram is the incumbent's, byte for byte", async () => {
+  await using folder = await tempDir("lr");
+  const socket = createSocket("udp4");
+  await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
+  const received: string[] = [];
+  socket.on("message", (message) => received.push(message.toString()));
+  writeFileSync(
+    join(folder.path, "c.log"),
+    '{"log":"a \\u003cb\\u003e \\"c\\"\\n","stream":"stdout","time":"2026-11-21T07:00:47.5Z"}\n' +
+      '{"log":"An ERROR\\n","stream":"stderr","time":"2026-11-21T07:00:47.6Z"}\n' +
+      '{"log":"Error on stdout\\n","stream":"stdout","time":"2026-11-21T07:00:48Z"}\n',
+  );
+  const { relay } = relayWith();
+
+  relay.follow(request(folder.path, { sinks: [{ type: "json-udp", address: `127.0.0.1:${socket.address().port}` }] }));
+  await waitFor(() => received.length === 3);
+
+  const zone = (second: number): string => {
+    const minutes = -new Date(Date.UTC(2026, 10, 21)).getTimezoneOffset();
+    return minutes === 0
+      ? `2026-11-21T07:00:${second}Z`
+      : (received[0]?.match(/Timestamp":"([^"]+)"/)?.[1]?.replace(":47", `:${second}`) ?? "");
+  };
+  assert.deepEqual(received, [
+    `{"Environment":"dev","Hostname":"host1","Level":"info","Payload":"a \\u003cb\\u003e \\"c\\"","ServiceName":"svc","Timestamp":"${zone(47)}"}\n`,
+    `{"Environment":"dev","Hostname":"host1","Level":"error","Payload":"An ERROR","ServiceName":"svc","Timestamp":"${zone(47)}"}\n`,
+    `{"Environment":"dev","Hostname":"host1","Level":"info","Payload":"Error on stdout","ServiceName":"svc","Timestamp":"${zone(48)}"}\n`,
+  ]);
+  relay.close();
+  socket.close();
+});
+
+test("a receiver that is away holds up nothing; what it missed within its queue comes when it is back", async () => {
+  await using folder = await tempDir("lr");
+  const port = await freePort();
+  const text = Array.from({ length: 2_000 }, (_, i) => record(`line ${i}\n`)).join("");
+  writeFileSync(join(folder.path, "c.log"), text);
+  const { relay } = relayWith();
+
+  relay.follow(
+    request(folder.path, {
+      sinks: [{ type: "sandbox" }, { type: "syslog", transport: "tcp", address: `127.0.0.1:${port}`, appName: "a".repeat(60) }],
+    }),
+  );
+  await waitFor(() => readFileSync(join(folder.path, "stdout"), "utf8").endsWith("line 1999\n"));
+  let got = "";
+  const sockets: Socket[] = [];
+  const server = createServer((peer) => {
+    sockets.push(peer);
+    peer.setEncoding("utf8").on("data", (data) => {
+      got += data;
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
+  await waitFor(() => got.endsWith("line 1999"));
+
+  assert.match(got, new RegExp(`^\\d+ <14>1 2026-01-01T\\S+Z host1 ${"a".repeat(48)} - stdout - line 0\\d+ <14>1`));
+  const statistics = await relay.stop({ ...drain, deadline: soon() });
+  assert.deepEqual(statistics?.sinks[1]?.dropped, {});
+  assert.equal(statistics?.sinks[1]?.sent, 2_000);
+  relay.close();
+  for (const peer of sockets) peer.destroy();
+  await new Promise((resolve) => server.close(resolve));
+});
+
+test("a full queue drops and counts; the container's file is read on", async () => {
+  await using folder = await tempDir("lr");
+  writeFileSync(join(folder.path, "c.log"), Array.from({ length: 5_000 }, () => record(`${"x".repeat(200)}\n`)).join(""));
+  const { relay } = relayWith();
+  const sinks: FollowRequest["sinks"] = [
+    { type: "logstash", transport: "tcp", addresses: [`127.0.0.1:${await freePort()}`], queueBytes: 100_000 },
+  ];
+
+  relay.follow(request(folder.path, { sinks }));
+  await waitFor(() => relay.stats().tasks[0]?.lagBytes === 0);
+
+  const statistics = await relay.stop({ ...drain, deadline: Date.now() + 300 });
+  const dropped = Object.values(statistics?.sinks[0]?.dropped ?? {}).reduce((sum, count) => sum + count, 0);
+  assert.equal(dropped, 5_000);
+  assert.ok((statistics?.sinks[0]?.dropped["receiver away"] ?? 0) > 0);
+  relay.close();
+});
+
+test("pushed bytes survive whatever they are, and pipes get them as output", async () => {
+  await using folder = await tempDir("lr");
+  const { relay, told } = relayWith();
+  const sandbox = { stdoutPath: join(folder.path, "stdout"), stderrPath: join(folder.path, "stderr"), writable: false };
+  relay.follow(
+    request(folder.path, {
+      source: { kind: "pushed" },
+      sandbox,
+      sinks: [{ type: "sandbox" }, { type: "file", path: join(folder.path, "f") }],
+    }),
+  );
+  await waitFor(() => relay.stats().tasks.length === 1);
+
+  relay.push({ taskKey: "t", stream: "stdout", bytes: Buffer.from([0xff, 0xfe, 0x00, 10, 0x41]) });
+  relay.push({ taskKey: "t", stream: "stdout", bytes: Buffer.from("B\nend") });
+  const stopped = relay.stop({ ...drain, deadline: soon() });
+  await waitFor(
+    () =>
+      told.output.length > 0 &&
+      (relay.outputTaken({ id: told.output.at(-1)?.id ?? 0 }), Buffer.concat(told.output.map(({ bytes }) => bytes)).includes("end")),
+  );
+  await stopped;
+
+  const expected = Buffer.concat([Buffer.from([0xff, 0xfe, 0x00, 10]), Buffer.from("AB\nend\n")]);
+  assert.deepEqual(readFileSync(join(folder.path, "f")), expected);
+  assert.deepEqual(Buffer.concat(told.output.map(({ bytes }) => bytes)), expected);
+  relay.close();
+});
+
+test("long lines are cut with a mark, stack traces joined", async () => {
+  await using folder = await tempDir("lr");
+  writeFileSync(
+    join(folder.path, "c.log"),
+    record("start one\n") +
+      record("  at x\n") +
+      record("  at y\n") +
+      record("start two\n") +
+      record(`start ${"z".repeat(100)}\n`) +
+      record("start end\n"),
+  );
+  const { relay } = relayWith();
+  relay.follow(
+    request(folder.path, {
+      sinks: [{ type: "file", path: join(folder.path, "f"), format: "json" }],
+      options: { multiLine: { start: "^start" }, maxLineBytes: 40 },
+    }),
+  );
+  await waitFor(() => relay.stats().tasks[0]?.lagBytes === 0);
+  const statistics = await relay.stop({ ...drain, deadline: soon() });
+  relay.close();
+
+  const payloads = readFileSync(join(folder.path, "f"), "utf8")
+    .trimEnd()
+    .split("\n")
+    .map((line) => (JSON.parse(line) as { Payload: string }).Payload);
+  assert.deepEqual(payloads, ["start one\n  at x\n  at y", "start two", `start ${"z".repeat(34)}[cut: 66 more bytes]`, "start end"]);
+  assert.equal(statistics?.cut, 1);
+});
+
+test("a sandbox file is rotated at its size, and a symbolic link is refused", async () => {
+  await using folder = await tempDir("lr");
+  mkdirSync(join(folder.path, "victim"));
+  writeFileSync(join(folder.path, "c.log"), Array.from({ length: 3_000 }, () => record(`${"x".repeat(99)}\n`)).join(""));
+  const { symlinkSync, statSync } = await import("node:fs");
+  symlinkSync(join(folder.path, "victim/file"), join(folder.path, "stderr"));
+  appendFileSync(join(folder.path, "c.log"), record("to a link\n", "stderr"));
+  const { relay } = relayWith();
+
+  relay.follow(request(folder.path, { sinks: [{ type: "sandbox", maxBytes: 60_000, keep: 2 }] }));
+  await waitFor(() => relay.stats().tasks[0]?.lagBytes === 0);
+  const statistics = await relay.stop({ ...drain, deadline: soon() });
+  relay.close();
+
+  assert.ok(statSync(join(folder.path, "stdout")).size <= 60_000);
+  assert.ok(statSync(join(folder.path, "stdout.2")).size <= 60_000);
+  assert.throws(() => statSync(join(folder.path, "stdout.3")));
+  assert.throws(() => statSync(join(folder.path, "victim/file")));
+  assert.equal(statistics?.sinks[0]?.dropped["cannot be written"], 1);
+});
+
+test("last logs copy what is newer, the end of it where it is too much, and tell the last lines", async () => {
+  await using folder = await tempDir("lr");
+  const path = join(folder.path, "c.log");
+  writeFileSync(path, Array.from({ length: 100 }, (_, i) => record(`old ${i}\n`)).join(""));
+  const since = clock + 1;
+  appendFileSync(path, record("new 1\n") + record("new 2\n", "stderr") + record("no end"));
+  const { relay } = relayWith();
+  const { source, sandbox } = request(folder.path);
+  assert.ok(sandbox);
+
+  const first = await relay.lastLogs({ taskKey: "t", source, sandbox, since, alreadyInSandbox: false, lines: 2 });
+  assert.deepEqual(first, { lines: ["new 2", "no end"], written: 19, truncated: false });
+  assert.equal(readFileSync(sandbox.stdoutPath, "utf8"), "new 1\nno end\n");
+  assert.equal(readFileSync(sandbox.stderrPath, "utf8"), "new 2\n");
+
+  const second = await relay.lastLogs({ taskKey: "t", source, sandbox, since: 0, maxBytes: 20, alreadyInSandbox: false });
+  assert.equal(second.truncated, true);
+  assert.match(readFileSync(sandbox.stdoutPath, "utf8"), /left out.*\nnew 1\nno end\n$/);
+  const gone = await relay.lastLogs({
+    taskKey: "t",
+    source: { kind: "json-file", path: "/nowhere/x" },
+    sandbox,
+    since,
+    alreadyInSandbox: false,
+  });
+  assert.match(gone.problem ?? "", /ENOENT/);
+  relay.close();
+});
+
+test("reading: the last lines, then what comes", async () => {
+  await using folder = await tempDir("lr");
+  const path = join(folder.path, "c.log");
+  writeFileSync(path, Array.from({ length: 5_000 }, (_, i) => record(`l ${i}\n`)).join(""));
+  const { relay } = relayWith();
+  const texts = (lines: Array<{ bytes: Uint8Array }>): string[] => lines.map(({ bytes }) => Buffer.from(bytes).toString());
+
+  const id = await relay.readOpen({ source: { kind: "json-file", path }, tail: 2, follow: true });
+  assert.deepEqual(texts(await relay.readNext({ id })), ["l 4998", "l 4999"]);
+  setTimeout(() => appendFileSync(path, record("later\n")), 30);
+  assert.deepEqual(texts(await relay.readNext({ id })), ["later"]);
+  relay.readClose({ id });
+  relay.close();
+});
