@@ -137,6 +137,7 @@ describe("with a dockerd that publishes ports", { skip: isRoot ? false : "networ
 
     const closed = new TestSupervisor(hook({ defaultAllowedCidr: ["10.77.2.0/24"] }));
     await closed.run("beforeStart", task);
+    await closed.run("afterStart", { ...task, addresses });
     assert.equal(await reaches(host.stranger, host.address, 8001), true, "the default list is added");
     assert.equal(await reaches(host.friend, host.address, 8002), false, "only the default list");
 
