@@ -1,6 +1,7 @@
 import { existsSync, fstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync, writeSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import type { Connection, ConnectionHandlers, DescriptorInfo, Host, TlsOptions } from "../core/host.ts";
+import { eraseFromProc } from "./erase-environment.ts";
 import { spawnChild } from "./spawn.ts";
 
 /** What is still queued when the worker ends gets this long to be written, milliseconds. */
@@ -61,6 +62,7 @@ export function nodeHost(): Host {
     environment: () => process.env as Record<string, string>,
     eraseEnvironment: (name) => {
       delete process.env[name];
+      eraseFromProc(name);
     },
     setTitle: (text) => {
       process.title = text;
