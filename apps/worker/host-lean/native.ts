@@ -32,7 +32,7 @@ export interface Native {
   pid(): number;
   /** With the program's own name. Valid until the first `setTitle`. */
   arguments(): string[];
-  /** Names and values in turn. */
+  /** Names and values in turn. Valid until the first `setTitle`. */
   environment(): string[];
   eraseEnvironment(name: string): void;
   setTitle(text: string): void;

@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { constants } from "node:os";
 import type { ChildHandlers, SpawnOptions } from "../core/host.ts";
@@ -17,13 +17,8 @@ export function spawnChild(options: SpawnOptions, handlers: ChildHandlers): numb
   const missing = findProgram(options);
   if (missing !== undefined) return missing;
   const [program = "", ...args] = [...wrappers(options), ...options.argv];
-  const stdio = options.output === "pipe" ? "pipe" : "inherit";
-  const child = spawn(program, args, {
-    cwd: options.directory,
-    env: { ...options.environment },
-    detached: true,
-    stdio: ["ignore", stdio, stdio],
-  });
+  const child = start(program, args, options);
+  if (typeof child === "string") return child;
   if (child.pid === undefined) {
     child.on("error", () => {});
     return "the process could not be started";
@@ -43,6 +38,17 @@ export function spawnChild(options: SpawnOptions, handlers: ChildHandlers): numb
     child.once("close", tell);
   });
   return child.pid;
+}
+
+/** Node throws where the arguments are too long (E2BIG) or hold a NUL. */
+function start(program: string, args: readonly string[], { directory, environment, output }: SpawnOptions): ChildProcess | string {
+  const stdio = output === "pipe" ? "pipe" : "inherit";
+  try {
+    return spawn(program, args, { cwd: directory, env: { ...environment }, detached: true, stdio: ["ignore", stdio, stdio] });
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    return code === "E2BIG" ? "E2BIG" : `EINVAL: ${message}`;
+  }
 }
 
 function wrappers({ user, rlimits = [] }: SpawnOptions): string[] {

@@ -64,8 +64,7 @@ impl Descriptors {
     /// Returns what is ready and whether `extra` is.
     pub fn wait(&self, mask: u32, extra: Option<BorrowedFd<'_>>, timeout: i32) -> (Vec<Ready>, bool) {
         let watched: Vec<&Entry> = self.entries.iter().filter(|entry| entry.interest & mask != 0).collect();
-        let mut polled: Vec<PollFd> =
-            watched.iter().map(|entry| PollFd::new(entry.fd.as_fd(), flags(entry.interest & mask))).collect();
+        let mut polled: Vec<PollFd> = watched.iter().map(|entry| PollFd::new(entry.fd.as_fd(), flags(entry.interest & mask))).collect();
         if let Some(extra) = extra {
             polled.push(PollFd::new(extra, PollFlags::POLLIN));
         }

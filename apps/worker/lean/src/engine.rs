@@ -1,7 +1,7 @@
 //! The engine: its limits, the program's start, and what happens to an error that nobody caught.
 use crate::{Program, event_loop, machine::Machine, natives, stack_lines};
 use rquickjs::context::intrinsic;
-use rquickjs::{CatchResultExt, CaughtError, Context, Ctx, Module, Object, Result, Runtime, Value};
+use rquickjs::{CatchResultExt, CaughtError, Context, Ctx, Module, Object, Result, Runtime, Value, qjs};
 use std::rc::Rc;
 
 /// BSD's "internal software error".
@@ -24,30 +24,39 @@ type Intrinsics = (
     intrinsic::Promise,
 );
 
-/// Runs the program; returns the exit code of an uncaught error.
-pub fn run(program: &Program) -> i32 {
+/// Runs the program until it exits the process, or an uncaught error does.
+pub fn run(program: &Program) -> ! {
     let machine = Rc::new(Machine::new());
     let runtime = Runtime::new().expect("memory for an engine");
     runtime.set_memory_limit(MEMORY_LIMIT);
     runtime.set_max_stack_size(STACK_LIMIT);
     runtime.set_gc_threshold(GC_THRESHOLD);
     let tracked = machine.clone();
-    let lines = program.lines;
-    let name = program.name;
     runtime.set_host_promise_rejection_tracker(Some(Box::new(move |_, _, reason, handled| {
-        tracked.rejected(handled, || stack_lines::map(&describe_value(&reason), name, lines));
+        tracked.rejected(handled, || describe_value(&reason));
     })));
     let context = Context::custom::<Intrinsics>(&runtime).expect("memory for a context");
     context.with(|ctx| {
-        let Err(error) = start(&ctx, &machine, program).catch(&ctx) else { return 0 };
-        // The limit may be what was hit: describing the error must not hit it again.
-        runtime.set_memory_limit(0);
-        eprintln!("berth-worker: uncaught {}", stack_lines::map(&describe(&error), name, lines));
-        EXIT_UNCAUGHT
+        let failure = match start(&ctx, &machine, program).catch(&ctx) {
+            Ok(rejection) => rejection,
+            Err(error) => {
+                lift_memory_limit(&ctx);
+                describe(&error)
+            }
+        };
+        eprintln!("berth-worker: uncaught {}", stack_lines::map(&failure, program.name, program.lines));
+        std::process::exit(EXIT_UNCAUGHT)
     })
 }
 
-fn start<'js>(ctx: &Ctx<'js>, machine: &Rc<Machine>, program: &Program) -> Result<()> {
+/// The limit may be what was hit: describing the error must not hit it again.
+fn lift_memory_limit(ctx: &Ctx) {
+    // SAFETY: the context is alive, so its runtime is; only a number in it is set.
+    unsafe { qjs::JS_SetMemoryLimit(qjs::JS_GetRuntime(ctx.as_raw().as_ptr()), 0) };
+}
+
+/// Returns only with a rejection that nobody handled; an error that nobody caught is the engine's.
+fn start<'js>(ctx: &Ctx<'js>, machine: &Rc<Machine>, program: &Program) -> Result<String> {
     ctx.globals().set("native", natives::install(ctx, machine)?)?;
     // SAFETY: the bytes are this build's own, written by build.rs with the same version of the engine.
     let module = unsafe { Module::load(ctx.clone(), program.bytecode) }?;

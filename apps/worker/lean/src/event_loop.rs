@@ -2,7 +2,7 @@
 use crate::descriptors::{READ, WRITE};
 use crate::machine::Machine;
 use crate::{signals, spawn};
-use rquickjs::{Ctx, Error, Exception, Function, Object, Result};
+use rquickjs::{Ctx, Function, Object, Result};
 
 /// After this much traffic the heap is worth a trim.
 const TRIM_AFTER_BYTES: usize = 256 * 1024;
@@ -17,21 +17,25 @@ struct Callbacks<'js> {
     signal: Function<'js>,
 }
 
-/// Runs until the program exits the process; returns only with an error that nobody caught.
-pub fn run<'js>(ctx: &Ctx<'js>, machine: &Machine, program: &Object<'js>) -> Result<()> {
+/// Runs until the program exits the process; returns only with a promise's rejection that nobody handled.
+pub fn run<'js>(ctx: &Ctx<'js>, machine: &Machine, program: &Object<'js>) -> Result<String> {
     let callbacks = Callbacks {
         run_timers: program.get("runTimers")?,
         ready: program.get("ready")?,
         child_ended: program.get("childEnded")?,
         signal: program.get("signal")?,
     };
+    run_jobs(ctx);
     loop {
-        run_jobs(ctx, machine)?;
         let next: i32 = callbacks.run_timers.call(())?;
-        let pending = run_jobs(ctx, machine)?;
+        // What promises left to do may have set timers.
+        let next = if run_jobs(ctx) { 0 } else { next };
+        if let Some(reason) = machine.unhandled_rejection() {
+            return Ok(format!("rejection: {reason}"));
+        }
         let (ready, signalled) = {
             let trim = machine.traffic.get() >= TRIM_AFTER_BYTES;
-            let wait = if pending { 0 } else if trim && (next < 0 || next > QUIET_MS) { QUIET_MS } else { next };
+            let wait = if trim && !(0..=QUIET_MS).contains(&next) { QUIET_MS } else { next };
             let found = machine.descriptors.borrow().wait(READ | WRITE, Some(machine.signals.borrow().descriptor()), wait);
             if trim && wait == QUIET_MS && found.0.is_empty() && !found.1 {
                 trim_heap(ctx, machine);
@@ -43,7 +47,7 @@ pub fn run<'js>(ctx: &Ctx<'js>, machine: &Machine, program: &Object<'js>) -> Res
         }
         for each in ready {
             callbacks.ready.call::<_, ()>((each.id, each.readable, each.writable))?;
-            run_jobs(ctx, machine)?;
+            run_jobs(ctx);
         }
     }
 }
@@ -58,27 +62,24 @@ fn take_signals(ctx: &Ctx<'_>, machine: &Machine, callbacks: &Callbacks<'_>) -> 
                 while let Some(end) = spawn::next_end() {
                     machine.count(signals::CHILD_TRAFFIC);
                     callbacks.child_ended.call::<_, ()>((end.pid, end.code, end.signal))?;
-                    run_jobs(ctx, machine)?;
+                    run_jobs(ctx);
                 }
             }
             Some(signal) => {
                 callbacks.signal.call::<_, ()>((signal,))?;
-                run_jobs(ctx, machine)?;
+                run_jobs(ctx);
             }
         }
     }
 }
 
 /// Runs what promises left to do. Returns whether there was anything.
-fn run_jobs(ctx: &Ctx<'_>, machine: &Machine) -> Result<bool> {
+fn run_jobs(ctx: &Ctx<'_>) -> bool {
     let mut ran = false;
     while ctx.execute_pending_job() {
         ran = true;
     }
-    match machine.unhandled_rejection() {
-        None => Ok(ran),
-        Some(reason) => Err(Exception::throw_message(ctx, &format!("unhandled rejection: {reason}"))).map_err(|error: Error| error),
-    }
+    ran
 }
 
 /// Gives memory that a burst took back to the kernel.

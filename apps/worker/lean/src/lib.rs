@@ -29,5 +29,5 @@ pub struct Program {
 
 /// Runs the program until it exits. An uncaught error is printed, and the process exits with 70 (EX_SOFTWARE).
 pub fn run(program: &Program) -> ! {
-    std::process::exit(engine::run(program))
+    engine::run(program)
 }

@@ -137,11 +137,7 @@ pub fn next_end() -> Option<End> {
         return None;
     }
     let exited = libc::WIFEXITED(status);
-    Some(End {
-        pid,
-        code: exited.then(|| libc::WEXITSTATUS(status)),
-        signal: (!exited).then(|| libc::WTERMSIG(status)),
-    })
+    Some(End { pid, code: exited.then(|| libc::WEXITSTATUS(status)), signal: (!exited).then(|| libc::WTERMSIG(status)) })
 }
 
 /// kill(2), for any number that the kernel knows; false where it fails.
