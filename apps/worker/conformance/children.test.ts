@@ -1,0 +1,196 @@
+import assert from "node:assert/strict";
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { waitFor } from "@berth/test-harness";
+import type { SpawnOptions } from "../core/host.ts";
+import type { ChildReport } from "./probe.ts";
+import { hostsUnderTest, type Probe, startProbe } from "./test-kit.ts";
+
+const PATH = "/usr/bin:/bin";
+const notRoot = process.getuid?.() === 0 ? false : "needs root";
+
+const { hosts } = await hostsUnderTest();
+for (const host of hosts) {
+  describe(`children on the ${host.name} host`, () => {
+    it("have exactly the given arguments, environment and directory", async () => {
+      await using probe = await startProbe(host, { environment: { WORKERS_OWN: "secret" } });
+      writeFileSync(join(probe.folder, "here"), "");
+      const script = 'printf "%s|" "$@"; ls; env -u PWD -u SHLVL -u _ | sort';
+
+      const { stdout } = await finished(probe, {
+        argv: ["/bin/sh", "-c", script, "sh", "a b", "", "ü'\"$"],
+        environment: { PATH, MANY: "two\nlines", EMPTY: "" },
+      });
+
+      const [, rest = ""] = stdout.split("a b||ü'\"$|");
+      assert.deepEqual(rest.trim().split("\n"), ["control", "here", "EMPTY=", "MANY=two", `PATH=${PATH}`, "lines"]);
+    });
+
+    it("lead a session and a process group of their own, and read /dev/null", async () => {
+      await using probe = await startProbe(host);
+      const { stdout, pid } = await finished(probe, sh("cat /proc/$$/stat; readlink /proc/$$/fd/0"));
+
+      const [stat = "", stdin] = stdout.trim().split("\n");
+      const [, ppid, group, session] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+      assert.deepEqual([Number(ppid), Number(group), Number(session), stdin], [probe.pid, pid, pid, "/dev/null"]);
+    });
+
+    it("block and ignore no signal, and have no descriptor but the three", async () => {
+      const extra = openSync("/dev/null", "r");
+      await using probe = await startProbe(host, { stdio: ["ignore", "pipe", "pipe", extra, extra] });
+      closeSync(extra);
+      const { stdout } = await finished(probe, sh("grep -E '^Sig(Blk|Ign)' /proc/$$/status; ls /proc/$$/fd"));
+
+      const [, blocked, , ignored, ...descriptors] = stdout.trim().split(/\s+/);
+      assert.deepEqual([blocked, ignored], ["0".repeat(16), "0".repeat(16)]);
+      // Node closes the low ones only; a high one may be what this test was itself started with.
+      assert.deepEqual(
+        descriptors.filter((fd) => host.name === "lean" || Number(fd) < 16),
+        ["0", "1", "2"],
+      );
+    });
+
+    it("can write to the worker's own output", async () => {
+      await using probe = await startProbe(host);
+      const { exits } = await finished(probe, { ...sh("echo to stdout; echo to stderr >&2"), output: "inherit" });
+
+      await waitFor(() => probe.stdout() !== "" && probe.stderr() !== "");
+      assert.deepEqual([probe.stdout(), probe.stderr(), exits], ["to stdout\n", "to stderr\n", [[0, null]]]);
+    });
+
+    // (Node has no number for real-time signals.)
+    const ends: Array<readonly [string, string, readonly [number | null, number | null]]> = [
+      ["exit code 0", "true", [0, null]],
+      ["exit code 7", "exit 7", [7, null]],
+      ["exit code 255", "exit 255", [255, null]],
+      ["SIGKILL", "kill -9 $$", [null, 9]],
+      ["SIGTERM", "kill -15 $$", [null, 15]],
+      ...(host.name === "lean" ? [["a real-time signal", "kill -34 $$", [null, 34]] as const] : []),
+    ];
+    for (const [name, script, expected] of ends) {
+      it(`${name} is told`, async () => {
+        await using probe = await startProbe(host);
+
+        assert.deepEqual((await finished(probe, sh(script))).exits, [expected]);
+      });
+    }
+
+    it("all output comes before the exit, both streams apart", async () => {
+      await using probe = await startProbe(host);
+      const report = await finished(probe, sh("echo problem >&2; head -c 4000000 /dev/zero"));
+
+      assert.deepEqual([report.bytes, report.stderr, report.outputAfterExit], [4_000_000, "problem\n", false]);
+    });
+
+    it("a child in the background that keeps the pipes open does not delay the exit", async () => {
+      await using probe = await startProbe(host);
+      const { pid, exits } = await finished(probe, sh("sleep 60 & exit 3"));
+
+      assert.deepEqual(exits, [[3, null]]);
+      assert.equal(await probe.call("kill", -pid, 9), true);
+    });
+
+    const refused: [string, Partial<SpawnOptions>, RegExp][] = [
+      ["a program that does not exist", { argv: ["/no/such/program"] }, /ENOENT/],
+      ["a program that is in no directory of PATH", { argv: ["no-such-program"] }, /ENOENT/],
+      ["a directory that does not exist", { directory: "/no/such/directory" }, /ENOENT.*\/no\/such\/directory/],
+      ["arguments over the kernel's limit", { argv: ["/bin/echo", "x".repeat(200_000)] }, /E2BIG/],
+    ];
+    for (const [name, options, expected] of refused) {
+      it(`${name}: a reason, no child, and the worker goes on`, async () => {
+        await using probe = await startProbe(host);
+        const answer = await probe.call("spawn", { ...defaults(probe), ...sh("true"), ...options });
+
+        assert.match(String(answer), expected);
+        assert.equal(typeof answer, "string");
+        assert.deepEqual((await finished(probe, sh("true"))).exits, [[0, null]]);
+      });
+    }
+
+    it("200 at once: each exit once with its code, no zombie and no descriptor left", async () => {
+      await using probe = await startProbe(host);
+      await finished(probe, sh("true"));
+      const before = readdirSync(`/proc/${probe.pid}/fd`).length;
+
+      const pids = await Promise.all(Array.from({ length: 200 }, (_, code) => start(probe, sh(`echo out; exit ${code}`))));
+      const reports = await Promise.all(pids.map((pid) => ended(probe, pid)));
+
+      assert.deepEqual(
+        reports.map(({ exits, stdout }) => [exits, stdout]),
+        pids.map((_, code) => [[[code, null]], "out\n"]),
+      );
+      assert.equal(readFileSync(`/proc/${probe.pid}/task/${probe.pid}/children`, "utf8").trim(), "");
+      await waitFor(() => readdirSync(`/proc/${probe.pid}/fd`).length <= before, { what: "the pipes to be closed" });
+    });
+
+    it("die with the worker", async () => {
+      await using probe = await startProbe(host);
+      const pid = await start(probe, { ...sh("exec sleep 60"), output: "inherit" });
+      await waitFor(() => readFileSync(`/proc/${pid}/cmdline`, "utf8").startsWith("sleep"));
+
+      probe.process.kill("SIGKILL");
+
+      await waitFor(() => !existsSync(`/proc/${pid}`), { what: "the child to be killed" });
+    });
+
+    it("run as another user, and still die with the worker", { skip: notRoot }, async () => {
+      await using probe = await startProbe(host);
+      const user = { uid: 65534, gid: 65533, groups: [12345] };
+      const { stdout } = await finished(probe, { ...sh("id -u; id -g; id -G"), user, directory: "/" });
+      const pid = await start(probe, { ...sh("exec sleep 60"), user, directory: "/", output: "inherit" });
+      await waitFor(() => readFileSync(`/proc/${pid}/cmdline`, "utf8").startsWith("sleep"));
+
+      probe.process.kill("SIGKILL");
+
+      assert.deepEqual(stdout.trim().split("\n"), ["65534", "65533", "65533 12345"]);
+      await waitFor(() => !existsSync(`/proc/${pid}`), { what: "the child to be killed" });
+    });
+
+    it("have the limits that are given", async () => {
+      await using probe = await startProbe(host);
+      const rlimits = [
+        { type: "RLMT_NOFILE", soft: 60, hard: 70 },
+        { type: "RLMT_CORE", soft: 0, hard: 0 },
+      ];
+      const { stdout } = await finished(probe, { ...sh("ulimit -Sn; ulimit -Hn; ulimit -Hc"), rlimits });
+
+      assert.deepEqual(stdout.trim().split("\n"), ["60", "70", "0"]);
+    });
+
+    it("kill tells whether there was anyone", async () => {
+      await using probe = await startProbe(host);
+      const pid = await start(probe, sh("exec sleep 60"));
+
+      assert.equal(await probe.call("kill", -pid, 15), true);
+      assert.deepEqual((await ended(probe, pid)).exits, [[null, 15]]);
+      assert.equal(await probe.call("kill", -pid, 15), false);
+    });
+  });
+}
+
+type Spawned = Partial<SpawnOptions> & Pick<SpawnOptions, "argv">;
+
+function sh(script: string): Spawned {
+  return { argv: ["/bin/sh", "-c", script] };
+}
+
+function defaults(probe: Probe): Omit<SpawnOptions, "argv"> {
+  return { environment: { PATH }, directory: probe.folder, output: "pipe" };
+}
+
+async function start(probe: Probe, options: Spawned): Promise<number> {
+  const pid = await probe.call("spawn", { ...defaults(probe), ...options });
+  assert.equal(typeof pid, "number", String(pid));
+  return pid as number;
+}
+
+async function ended(probe: Probe, pid: number): Promise<ChildReport> {
+  await waitFor(async () => (await probe.call("child", pid)).exits.length > 0, { what: `the exit of ${pid}` });
+  return probe.call("child", pid);
+}
+
+async function finished(probe: Probe, options: Spawned): Promise<ChildReport & { pid: number }> {
+  const pid = await start(probe, options);
+  return { ...(await ended(probe, pid)), pid };
+}
