@@ -16,6 +16,7 @@ const COMMANDS = {
   lint: "scripts/lint.ts",
   format: "scripts/format.ts",
   build: "scripts/build.ts",
+  "build:worker": "scripts/build-worker.ts",
 };
 
 const [command = "", ...args] = process.argv.slice(2);

@@ -68,6 +68,25 @@ test("a lean worker beside the bundle is preferred", async () => {
   assert.equal(stdout, "lean x\n");
 });
 
+for (const [what, environment, onNode] of [
+  ["wants TLS by libprocess's setting", { LIBPROCESS_SSL_ENABLED: "true" }, true],
+  ["wants TLS by our own setting", { BERTH_AGENT_SCHEME: "https" }, true],
+  ["wants none by our own setting", { LIBPROCESS_SSL_ENABLED: "1", BERTH_AGENT_SCHEME: "http" }, false],
+  ["wants TLS, but not on its domain socket", { LIBPROCESS_SSL_ENABLED: "1", MESOS_DOMAIN_SOCKET: "/run/agent.sock" }, false],
+] as const) {
+  test(`an agent that ${what}: the worker runs on ${onNode ? "Node, and says so" : "the lean host"}`, async () => {
+    const lean = join(installed.path, "worker/berth-worker-lean");
+    await writeFile(lean, '#!/bin/sh\necho "lean $1"\n', { mode: 0o755 });
+
+    const { stdout, stderr } = await run(join(installed.path, "bin/berth-worker"), ["x"], {
+      env: { PATH: process.env.PATH, ...environment },
+    });
+
+    assert.equal(stdout === "lean x\n", !onNode);
+    assert.equal(stderr, onNode ? "berth-worker: the agent wants TLS, so this worker runs on Node\n" : "");
+  });
+}
+
 test("without any Node the message says what to do", async () => {
   await using bare = await tempDir("bare");
   await cp(join(projectRoot, "bin"), join(bare.path, "bin"), { recursive: true });

@@ -7,6 +7,7 @@ import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 import { sharedDockerd, type TempDir, tempDir, waitFor } from "@berth/test-harness";
 import { build } from "../scripts/build/build.ts";
+import { leanWorkerObstacle } from "../scripts/build/lean-worker.ts";
 
 const run = promisify(execFile);
 let home: TempDir;
@@ -21,12 +22,28 @@ after(() => home.remove());
 const program = (name: string): string => join(home.path, "berth/bin", name);
 
 test("the worker is one small file", () => {
-  const worker = [...files].filter(([path]) => path.startsWith("worker/"));
+  const worker = [...files].filter(([path]) => path.startsWith("worker/") && path.endsWith(".mjs"));
 
   assert.equal(worker.length, 1);
   // Every task of a host loads it. Beyond this size something has come along that a worker does not need.
   assert.ok((worker[0]?.[1] ?? 0) < 128 * 1024, `the worker's bundle has ${worker[0]?.[1]} bytes`);
 });
+
+test("the lean worker is there where cargo is, and runs", { skip: withoutLeanWorker() }, async () => {
+  const size = files.get("worker/berth-worker-lean") ?? 0;
+
+  const environment = { PATH: "/nowhere" };
+  await assert.rejects(run(program("berth-worker"), { env: environment }), (error: { code: number; stderr: string }) => {
+    assert.equal(error.code, 2);
+    assert.match(error.stderr, /MESOS_EXECUTOR_ID is not set/);
+    return true;
+  });
+  assert.ok(size > 0 && size < 3 * 1024 * 1024, `the lean worker has ${size} bytes`);
+});
+
+function withoutLeanWorker(): string | false {
+  return leanWorkerObstacle() ?? false;
+}
 
 test("the installed berthd serves, starts its threads and ends at SIGTERM", async () => {
   await using docker = await sharedDockerd();

@@ -1,7 +1,8 @@
-import { chmod, cp, link, mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, copyFile, cp, link, mkdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type BuildOptions, type BuildResult, build as esbuild } from "esbuild";
 import { projectRoot } from "../node-path.mjs";
+import { buildLeanWorker, leanWorkerObstacle } from "./lean-worker.ts";
 import { threadFileName, threadUrls, withoutUnusedDocker } from "./plugins.ts";
 
 /** What a build made. */
@@ -9,6 +10,8 @@ export interface Build {
   folder: string;
   /** Bytes by path relative to the folder. */
   files: Map<string, number>;
+  /** Why there is no lean worker in it, and workers run on Node; undefined where there is one. */
+  withoutLeanWorker: string | undefined;
 }
 
 const COMMON: BuildOptions = {
@@ -34,7 +37,7 @@ const __dirname = import.meta.dirname;`;
  * Builds an installation of Berth into `folder`:
  *
  *     bin/         the launchers, the same as in a checkout
- *     worker/      one small file: a host loads it once per task
+ *     worker/      one small file, a host loads it once per task; and beside it, where cargo is installed, the same for QuickJS-ng
  *     supervisor/  main.mjs, one file per thread, and piscina's worker.js (a thread starts from a file, not from a bundle)
  *     cli/         one file
  *     deploy/      the systemd units
@@ -66,13 +69,19 @@ export async function build(folder: string): Promise<Build> {
       plugins: [refuseThreads],
     });
     await buildDaemon("apps/supervisor/main.ts", join(fresh, "supervisor"), bundle);
+    const withoutLeanWorker = leanWorkerObstacle();
+    if (withoutLeanWorker === undefined) {
+      const target = "worker/berth-worker-lean";
+      await copyFile((await buildLeanWorker({ quiet: true })).worker, join(fresh, target));
+      files.set(target, (await stat(join(fresh, target))).size);
+    }
     await cp(join(projectRoot, "bin"), join(fresh, "bin"), { recursive: true });
     await cp(join(projectRoot, "deploy"), join(fresh, "deploy"), { recursive: true });
     await cp(join(projectRoot, "LICENSE"), join(fresh, "LICENSE"));
     await copyNode(join(fresh, "node"));
     await rm(folder, { recursive: true, force: true });
     await rename(fresh, folder);
-    return { folder, files };
+    return { folder, files, withoutLeanWorker };
   } finally {
     await rm(fresh, { recursive: true, force: true });
   }
