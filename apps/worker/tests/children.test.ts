@@ -107,6 +107,24 @@ test("output is forwarded whole before the end is told, and is in the sandbox as
   assert.equal(readFileSync(`${task.executor.sandbox}/stdout`, "utf8"), expected);
 });
 
+test("limits and user are the given ones", { skip: process.getuid?.() !== 0 && "needs root" }, async () => {
+  const script = "ulimit -n; id -u; id -g; id -G";
+  await using task = await start(script, {
+    output: "forward",
+    directory: "/",
+    user: { uid: 65_534, gid: 65_534, groups: [] },
+    rlimits: [{ type: "RLMT_NOFILE", soft: 123, hard: 456 }],
+  });
+
+  await waitFor(() => task.stage.supervisor.said("exited")[0]);
+  const output = task.stage.supervisor
+    .said("output")
+    .map(({ data }) => Buffer.from(data, "base64").toString())
+    .join("");
+
+  assert.deepEqual(output.trim().split("\n"), ["123", "65534", "65534", "65534"]);
+});
+
 test("a second spawn is answered with the first result", async () => {
   await using task = await start("echo once >> runs; touch ready; sleep 1000");
   await ready(task.executor);
@@ -142,7 +160,8 @@ describe("a tree", () => {
       "(trap '' TERM; setsid sh -c 'while :; do sleep 0.05; done' &) ; touch ready; sleep 1000",
     ],
     ["that forks while it is killed", "f() { while :; do (sleep 0.2 &) ; sleep 0.01; done; }; f & f & f & touch ready; wait"],
-    ["of two hundred", "for i in $(seq 200); do sleep 1000 & done; touch ready; wait"],
+    ["whose root is a zombie's parent and stopped", "sleep 0.01 & exec 3>ready; kill -STOP $$"],
+    ["of a thousand", "for i in $(seq 1000); do sleep 1000 & done; touch ready; wait"],
   ];
   for (const [what, script] of TREES) {
     test(`${what} is gone after SIGKILL`, async () => {

@@ -1,5 +1,6 @@
 /** The real worker against the local agent: every rule of the session, with a scripted supervisor behind it. */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import type { LocalExecutor, TaskInfoInput } from "@berth/mesos/local-agent";
@@ -7,6 +8,14 @@ import { waitFor } from "@berth/test-harness";
 import { logOf, newTask, statesOf, WorkerStage } from "./stage.ts";
 
 const WHOLE_LIFE = ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"];
+
+/** A certificate that nobody vouches for; the agent's is not verified unless LIBPROCESS_SSL_VERIFY_SERVER_CERT says so. */
+function selfSigned(): { key: string; cert: string } {
+  const args = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=agent", "-days", "2"];
+  const pem = execFileSync("openssl", [...args, "-keyout", "-", "-out", "-"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+  const at = pem.indexOf("-----BEGIN CERTIFICATE");
+  return { key: pem.slice(0, at), cert: pem.slice(at) };
+}
 
 async function running(stage: WorkerStage, executor: LocalExecutor, more: Record<string, unknown> = {}): Promise<TaskInfoInput> {
   const task = newTask(more);
@@ -59,6 +68,17 @@ describe("a life without trouble", () => {
     stage.supervisor.end(task.task_id.value, "TASK_FINISHED");
 
     assert.deepEqual(await executor.exited, { code: 0, signal: null });
+  });
+
+  test("over TLS, where the executor's environment says so", async () => {
+    await using stage = await WorkerStage.start({ tls: selfSigned() });
+    const executor = stage.worker({ BERTH_AGENT_SCHEME: "https" });
+    const task = await running(stage, executor);
+
+    stage.supervisor.end(task.task_id.value, "TASK_FINISHED");
+
+    assert.deepEqual(await executor.exited, { code: 0, signal: null });
+    assert.deepEqual(statesOf(executor, task), WHOLE_LIFE);
   });
 
   test("a TaskInfo of 8 MB, events of one byte each, and 64-bit numbers arrive whole and go back whole", async () => {
@@ -222,6 +242,18 @@ describe("the agent restarts", () => {
     await waitFor(() => executor.subscriptions === 2);
     stage.supervisor.end(task.task_id.value, "TASK_FINISHED");
     await restarted;
+
+    assert.deepEqual(await executor.exited, { code: 0, signal: null });
+    assert.deepEqual(statesOf(executor, task), WHOLE_LIFE);
+  });
+
+  test("on its domain socket, whose file is made anew", async () => {
+    await using stage = await WorkerStage.start({ transport: "domain-socket", reregistrationTimeoutMs: 800 });
+    const executor = stage.worker({ MESOS_AGENT_ENDPOINT: "127.0.0.1:1" });
+    const task = await running(stage, executor);
+
+    await stage.agent.faults.restart({ downMs: 200 });
+    stage.supervisor.end(task.task_id.value, "TASK_FINISHED");
 
     assert.deepEqual(await executor.exited, { code: 0, signal: null });
     assert.deepEqual(statesOf(executor, task), WHOLE_LIFE);
