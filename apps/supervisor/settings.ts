@@ -12,10 +12,12 @@ import {
   taskSettings,
 } from "@berth/config";
 import { HooksConfig, Policy } from "@berth/hooks";
+import type { SinkConfig } from "@berth/logrelay";
 import { TaskFailure } from "@berth/mesos";
 import type { ImageReference } from "@berth/runtime/docker/image-reference";
 import type { DockerTaskOptions } from "@berth/runtime/docker/plan";
 import { registryAuth, registryAuthHeader } from "@berth/runtime/docker/registry-auth";
+import { LogSinks } from "./logs/sink-schema.ts";
 import type { ExitStates } from "./task/outcome.ts";
 import { VERSION } from "./version.ts";
 
@@ -48,6 +50,8 @@ export interface HostSettings {
   warnings: readonly string[];
   hooks: HooksConfig;
   policy: Policy;
+  /** Receivers of every task's output. */
+  logSinks: SinkConfig[];
   /** The environment for libraries that read their own variables (DOCKER_*, VAULT_*, REDIS_URL, CONSUL_*), flags and file included. */
   environment: Readonly<Record<string, string | undefined>>;
   /** The settings of a task with this executor environment. Throws a TaskFailure that names every override that does not fit. */
@@ -70,7 +74,7 @@ export class NotStarting extends Error {
 }
 
 /** The sections of the file that belong to other libraries; what is absent gets their defaults. */
-const SECTIONS = { ...HooksConfig.shape, policy: Policy.prefault({}) };
+const SECTIONS = { ...HooksConfig.shape, policy: Policy.prefault({}), logSinks: LogSinks };
 type Loaded = LoadedSettings<typeof SECTIONS>;
 
 /** Reads flags, environment and file. Throws {@link NotStarting} with all mistakes at once. */
@@ -92,7 +96,7 @@ export function readSettings(
 function compile(loaded: Loaded, given: Readonly<Record<string, string | undefined>>): HostSettings {
   const { settings, origins } = loaded;
   const environment = settingsEnvironment(given, { ...settings }, origins);
-  const { hooks, acl, iptables, consul, vaas, netns, network, policy } = settings;
+  const { hooks, acl, iptables, consul, vaas, netns, network, policy, logSinks } = settings;
   return {
     configured: settings,
     socket: settings.socket,
@@ -105,6 +109,7 @@ function compile(loaded: Loaded, given: Readonly<Record<string, string | undefin
     warnings: loaded.warnings,
     hooks: { hooks, acl, iptables, consul, vaas, netns, network },
     policy,
+    logSinks,
     environment,
     taskOptions: (executorEnvironment) => taskOptions(loaded, executorEnvironment, environment),
     registryAuth: async (image, options, signal) => {

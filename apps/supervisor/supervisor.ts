@@ -1,6 +1,7 @@
 import { hostname } from "node:os";
 import { createHealthWatches } from "@berth/health";
 import { builtInHooks, enforcePolicy, type Hook, HookRunner, judgePlan } from "@berth/hooks";
+import { LogLane } from "@berth/logrelay";
 import { SecretRegistry } from "@berth/redact";
 import { DockerEngine } from "@berth/runtime/docker/engine";
 import { dockerEndpoint } from "@berth/runtime/docker/engine-endpoint";
@@ -19,7 +20,8 @@ import { WorkerServer } from "./executor/worker-server.ts";
 import { hostMetrics } from "./host-metrics.ts";
 import { berthGroupId, listen, socketSources } from "./listen.ts";
 import { createLog, type Logger } from "./log.ts";
-import { EngineLogs } from "./logs/engine-logs.ts";
+import { taskLogOptions } from "./logs/log-options.ts";
+import { TaskLogs } from "./logs/task-logs.ts";
 import { answerSchedulerMessage } from "./scheduler-messages.ts";
 import { VaultSecrets } from "./secrets/vault-secrets.ts";
 import { ServiceManager } from "./service-manager.ts";
@@ -27,9 +29,10 @@ import type { HostSettings } from "./settings.ts";
 import { sidecarHost } from "./sidecar/service.ts";
 import { sidecarHook } from "./sidecar/sidecar-hook.ts";
 import { SidecarWatch } from "./sidecar/sidecar-watch.ts";
+import type { Task } from "./task/task.ts";
 import { withoutSecrets } from "./task/task-secrets.ts";
 import { TaskFactory } from "./task-factory.ts";
-import { taskKey } from "./task-key.ts";
+import { identityOfKey } from "./task-key.ts";
 import { VERSION } from "./version.ts";
 import { certificateHook, certificateWatch } from "./watches/certificate.ts";
 import { completionTimeWatch } from "./watches/completion-time.ts";
@@ -88,13 +91,14 @@ export class Supervisor {
     });
     this.#vault = vault;
     vault.on("leaseLost", ({ taskKey: key, reason }) => {
-      for (const task of this.#executors.tasks()) if (taskKey(task.identity) === key) task.stop("lease-ended", reason);
+      this.#findTask(key)?.stop("lease-ended", reason);
     });
     vault.on("leases", ({ taskKey: key, leases }) => {
-      for (const task of this.#executors.tasks()) if (taskKey(task.identity) === key) task.keepLeases(leases);
+      this.#findTask(key)?.keepLeases(leases);
     });
 
     const sidecar = this.#openSidecar(settings);
+    const logs = this.#openLogs(settings);
     const rangeFor = (env: Readonly<Record<string, string>>): number => settings.taskOptions(env).settings.randomExpirationRange;
     const certificates = { rangeFor, now };
     const builtIn = builtInHooks(settings.hooks, { environment: settings.environment });
@@ -117,14 +121,14 @@ export class Supervisor {
         return this.#host === undefined ? options : { ...options, docker: { ...options.docker, host: this.#host } };
       },
       registryAuth: settings.registryAuth,
-      keepsContainer: (outcome) => !settings.removeContainers || (settings.keepFailedMs > 0 && outcome.state === "TASK_FAILED"),
+      keepsContainer: (outcome, finishedAt = 0) =>
+        !settings.removeContainers || (outcome.state === "TASK_FAILED" && now() - finishedAt < settings.keepFailedMs),
       secretsFor: (identity, options) => new VaultSecrets(vault, secrets, identity, options),
-      logsFor: (executor, _identity, options) =>
-        new EngineLogs(engine, executor.hello.sandbox, {
-          logsSinceMs: options.settings.logsSince,
-          lastLogsBytes: options.settings.lastLogsSize,
-          now,
-        }),
+      logsFor: (executor, identity, options, task, runtime) => {
+        const facts = { taskId: identity.taskId, task, hostname: executor.hello.agentHostname || hostname() };
+        const compiled = taskLogOptions(settings.configured, options, settings.logSinks, facts);
+        return new TaskLogs({ lane: logs, engine, executor, identity, runtime, options: compiled, now, log });
+      },
       judge,
       watchesFor: (executor, options) => {
         const host = sidecarHost(
@@ -185,6 +189,26 @@ export class Supervisor {
       logs: async function* () {},
     });
     this.#admin = createAdminServer(routes, log, (text) => secrets.mask(text));
+  }
+
+  #openLogs(settings: HostSettings): LogLane {
+    const docker = dockerEndpoint(settings.environment);
+    const lane = LogLane.open({ docker, log: this.#log, maxHeapMb: mebibytes(settings.configured.logThreadHeap) });
+    this.#closers.push(() => lane.close());
+    lane.on("positions", (batch) => {
+      for (const { taskKey: key, position } of batch) this.#findTask(key)?.keepLogPosition(position);
+    });
+    lane.on("output", ({ taskKey: key, stream, bytes, done }) => {
+      const message = { type: "output", stream, data: Buffer.from(bytes).toString("base64") } as const;
+      this.#executors.executorOf(identityOfKey(key))?.send(message);
+      done();
+    });
+    lane.on("problem", ({ taskKey: key, problem }) => this.#log.warn({ task: key, problem: problem ?? "well again" }, "a task's output"));
+    return lane;
+  }
+
+  #findTask(key: string): Task | undefined {
+    return this.#executors.find(identityOfKey(key));
   }
 
   #openSidecar(settings: HostSettings): { lane: SidecarLane; watch: SidecarWatch; hook: Hook } | undefined {

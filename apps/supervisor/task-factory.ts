@@ -31,9 +31,9 @@ export interface TaskFactoryParts {
   judge: (plan: ContainerPlan) => string[];
   registryAuth: (image: ImageReference, options: TaskOptions, signal: AbortSignal) => Promise<string | undefined>;
   /** Whether the container of a task with this outcome stays for a post-mortem. */
-  keepsContainer: (outcome: Outcome) => boolean;
+  keepsContainer: (outcome: Outcome, finishedAt: number | undefined) => boolean;
   secretsFor: (identity: TaskIdentity, options: TaskOptions) => SecretPort;
-  logsFor: (executor: Executor, identity: TaskIdentity, options: TaskOptions, task: TaskInfo | undefined) => LogPort;
+  logsFor: (executor: Executor, identity: TaskIdentity, options: TaskOptions, task: TaskInfo | undefined, runtime: TaskRuntime) => LogPort;
   watchesFor: (executor: Executor, options: TaskOptions) => Watch[];
 }
 
@@ -62,7 +62,7 @@ export class TaskFactory {
       runtime,
       hooks: parts.hooks,
       secrets: parts.secretsFor(identity, options),
-      logs: parts.logsFor(executor, identity, options, info),
+      logs: parts.logsFor(executor, identity, options, info, runtime),
       watches: parts.watchesFor(executor, options),
       keepsContainer: parts.keepsContainer,
       warnings: options.warnings,
@@ -72,6 +72,7 @@ export class TaskFactory {
       sidecarByExitCode: options.settings.sidecarUnhealthyState !== "failed",
       defaultGracePeriodMs: options.killTaskTimeoutMs,
       now: parts.now,
+      monotonic: () => performance.now(),
       log: parts.log,
       onUpdate: ({ state, reason = "" }) => parts.transitions.add({ to: state, reason }),
       onEvent: (event) => parts.journal.add({ ...event, taskId: identity.taskId }),

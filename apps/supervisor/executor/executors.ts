@@ -60,6 +60,10 @@ export class Executors {
     return this.#executors.get(keyOf(identity))?.tasks.get(identity.taskId);
   }
 
+  executorOf(identity: TaskIdentity): Executor | undefined {
+    return this.#executors.get(keyOf(identity));
+  }
+
   /** Takes a worker's hello: answers `welcome` and attaches it, or throws a {@link Refusal}. */
   hello(connection: WorkerConnection, hello: Hello): Executor {
     const protocol = PROTOCOL_VERSIONS.find((version) => hello.protocol.includes(version));

@@ -1,6 +1,6 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import type { FollowOptions, LogLane, LogPosition, LogSource, SandboxTarget, SinkConfig } from "@berth/logrelay";
+import type { LogLane, LogPosition, LogSource, SandboxTarget, SinkConfig } from "@berth/logrelay";
 import type { DescriptorKind } from "@berth/protocol";
 import type { Observed, TaskIdentity } from "@berth/runtime";
 import type { ContainerSummary, DockerEngine } from "@berth/runtime/docker/engine";
@@ -9,20 +9,7 @@ import type { Outcome } from "../task/outcome.ts";
 import type { LogPort, TaskLog } from "../task/ports.ts";
 import type { TaskRuntime } from "../task/runtime.ts";
 import { taskKey } from "../task-key.ts";
-
-/** What the settings say of one task's output. */
-export interface TaskLogOptions {
-  /** Where its lines go while it runs; empty: nowhere. */
-  sinks: SinkConfig[];
-  follow: FollowOptions;
-  /** How far back the last output of a failed or killed task is copied, milliseconds. */
-  logsSinceMs: number;
-  /** The most of it that is copied, bytes. */
-  lastLogsBytes: number;
-  /** Keys and values of each JSON record. */
-  fields: Record<string, string>;
-  hostname: string;
-}
+import type { TaskLogOptions } from "./log-options.ts";
 
 export interface TaskLogsParts {
   lane: LogLane;
@@ -42,15 +29,19 @@ const DRAIN_BUDGET_MS = 5000;
 export class TaskLogs implements LogPort {
   readonly #parts: TaskLogsParts;
   #source: LogSource | undefined;
+  #labels: Readonly<Record<string, string>> = {};
   #following: Promise<void> | undefined;
+  #sandboxFollowed = false;
 
   constructor(parts: TaskLogsParts) {
     this.#parts = parts;
   }
 
-  follow(_observed: Observed, position: unknown): void {
-    if (this.#following !== undefined || this.#parts.options.sinks.length === 0) return;
-    this.#following = this.#begin(position as LogPosition | undefined).catch((err: unknown) => {
+  follow(observed: Observed, position: unknown): void {
+    if (this.#following !== undefined || observed.state !== "running") return;
+    const sinks = this.#parts.options.sinks(observed.startedAt);
+    if (sinks.length === 0) return;
+    this.#following = this.#begin(sinks, position as LogPosition | undefined).catch((err: unknown) => {
       this.#parts.log.warn({ taskId: this.#parts.identity.taskId, err }, "the task's output cannot be relayed");
     });
   }
@@ -70,7 +61,7 @@ export class TaskLogs implements LogPort {
         sandbox: this.#sandbox(),
         since: now() - options.logsSinceMs,
         maxBytes: options.lastLogsBytes,
-        alreadyInSandbox: source.kind === "text" || options.sinks.some((sink) => sink.type === "sandbox"),
+        alreadyInSandbox: source.kind === "text" || this.#sandboxFollowed,
       });
       if (last.problem !== undefined)
         log.warn({ taskId: identity.taskId, problem: last.problem }, "the task's last output could not be copied whole");
@@ -81,16 +72,17 @@ export class TaskLogs implements LogPort {
     }
   }
 
-  async #begin(position: LogPosition | undefined): Promise<void> {
+  async #begin(sinks: SinkConfig[], position: LogPosition | undefined): Promise<void> {
     const { lane, identity, options, runtime } = this.#parts;
     const source: LogSource | undefined = runtime.kind === "process" ? { kind: "pushed" } : await this.#findSource();
     if (source === undefined) return;
+    this.#sandboxFollowed = sinks.some((sink) => sink.type === "sandbox");
     await lane.follow({
       taskKey: taskKey(identity),
       source,
       sandbox: this.#sandbox(),
-      sinks: options.sinks,
-      fields: options.fields,
+      sinks,
+      fields: options.fields(this.#labels),
       hostname: options.hostname,
       options: options.follow,
       ...(position === undefined ? {} : { position }),
@@ -105,7 +97,10 @@ export class TaskLogs implements LogPort {
     }
     if (this.#source === undefined) {
       const summary = await engine.inspect(runtime.name);
-      if (summary !== undefined) this.#source = sourceOf(summary);
+      if (summary !== undefined) {
+        this.#source = sourceOf(summary);
+        this.#labels = summary.labels;
+      }
     }
     return this.#source;
   }

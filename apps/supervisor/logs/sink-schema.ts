@@ -1,0 +1,41 @@
+import type { SinkConfig } from "@berth/logrelay";
+import { z } from "zod";
+
+const head = { name: z.string().min(1).optional(), queueBytes: z.number().int().positive().optional() };
+const address = z.string().regex(/^(\[[^\]]+\]|[^:]+):\d{1,5}$/, "expected host:port");
+const tls = z.strictObject({
+  ca: z.string().optional(),
+  cert: z.string().optional(),
+  key: z.string().optional(),
+  serverName: z.string().optional(),
+  verify: z.boolean().optional(),
+});
+
+/** The `logSinks:` list of berth.yaml: receivers of every task's output. The names are those of docs/logs.md. */
+export const LogSinks = z
+  .array(
+    z.discriminatedUnion("type", [
+      z.strictObject({ ...head, type: z.literal("json-udp"), address, rate: z.number().positive().optional() }),
+      z.strictObject({
+        ...head,
+        type: z.literal("syslog"),
+        transport: z.enum(["udp", "tcp", "tls", "unix"]),
+        address: address.optional(),
+        path: z.string().startsWith("/").optional(),
+        tls: tls.optional(),
+        facility: z.number().int().min(0).max(23).optional(),
+        appName: z.string().optional(),
+        maxMessageBytes: z.number().int().positive().optional(),
+      }),
+      z.strictObject({ ...head, type: z.literal("logstash"), transport: z.enum(["tcp", "udp"]), addresses: z.array(address).min(1) }),
+      z.strictObject({
+        ...head,
+        type: z.literal("sandbox"),
+        format: z.enum(["raw", "json"]).optional(),
+        maxBytes: z.number().int().min(0).optional(),
+        keep: z.number().int().min(0).optional(),
+      }),
+    ]),
+  )
+  .default([])
+  .transform((sinks) => sinks as SinkConfig[]);
