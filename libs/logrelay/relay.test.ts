@@ -63,6 +63,7 @@ test("lines come to the sandbox as they were written, pieces joined, both stream
       record('"quoted" \\ <tab>\there\n', "stderr") +
       record(long.slice(8_192)) +
       record("\n") +
+      record("\n") +
       record("ends in backslash n \\n") +
       record("\n") +
       record("with attrs\n", "stdout", { attrs: { a: 'b"' } }) +
@@ -76,9 +77,9 @@ test("lines come to the sandbox as they were written, pieces joined, both stream
   await waitFor(() => relay.stats().tasks[0]?.lagBytes === 0);
   const statistics = await relay.stop({ ...drain, deadline: soon() });
 
-  assert.deepEqual(readFileSync(join(folder.path, "stdout"), "utf8").split("\n"), [
+  assert.deepEqual(readFileSync(join(folder.path, "stdout"), "utf8").replace(long, "(long)").split("\n"), [
     "hello",
-    long,
+    "(long)",
     "",
     "ends in backslash n \\n",
     "with attrs",

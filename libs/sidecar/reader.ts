@@ -28,6 +28,7 @@ const RECONNECT_MS = 1_000;
 const LONGEST_WAIT_MS = 60_000;
 /** Sidecar says nothing while nothing changes; a stream that died unnoticed is found by opening it again. */
 const STREAM_AGE_MS = 300_000;
+const SILENT_MS = 60_000;
 
 /**
  * Reads Sidecar's state for every task of the host and judges their health. Times are taken from the monotonic clock, so that a
@@ -53,6 +54,7 @@ export class SidecarReader {
   #stream: AbortController | undefined;
   #watchOffered = true;
   #fingerprint = "";
+  #heard = 0;
 
   constructor(settings: SidecarSettings, events: ReaderEvents) {
     this.#settings = settings;
@@ -153,7 +155,8 @@ export class SidecarReader {
     this.#polling = true;
     try {
       const now = performance.now();
-      if (this.#mode === "poll" && [...this.#tasks.values()].some(({ due }) => due <= now)) await this.#poll();
+      const due = [...this.#tasks.values()].filter((watched) => watched.due <= now);
+      if (due.length > 0 && (this.#mode === "poll" || this.#mustAsk(due, now))) await this.#poll();
       const end = performance.now();
       for (const watched of [...this.#tasks.values()]) {
         const slack = Math.min(watched.task.pollIntervalMs / 4, 1_000);
@@ -167,6 +170,16 @@ export class SidecarReader {
       this.#polling = false;
       this.#schedule();
     }
+  }
+
+  /**
+   * A stream says nothing while nothing changes, also when its other end has vanished. So a failure is affirmed by asking, and a
+   * stream that was silent for long is looked behind.
+   */
+  #mustAsk(due: readonly Watched[], now: number): boolean {
+    if (this.#state === undefined) return false; // Not connected: the stream is being opened again.
+    if (now - this.#heard > SILENT_MS) return true;
+    return due.some(({ task }) => isFailing(this.#state?.get(task.hostKey)?.get(task.serviceId)));
   }
 
   async #poll(): Promise<void> {
@@ -192,7 +205,12 @@ export class SidecarReader {
         const value = pending;
         pending = undefined;
         if (value === undefined || signal.aborted) return;
-        this.#take(value);
+        try {
+          this.#take(value);
+        } catch (error) {
+          return stream.abort(this.#unreached(error as Error));
+        }
+        this.#fingerprint = "";
         this.#reached();
         if (first) this.#schedule();
         first = false;
@@ -237,6 +255,7 @@ export class SidecarReader {
   }
 
   #reached(): void {
+    this.#heard = performance.now();
     if (!this.#reachable) {
       this.#since = Date.now();
       this.#events.log({ level: "info", fields: { url: this.#settings.url }, message: "Sidecar answers again" });
@@ -276,7 +295,7 @@ export class SidecarReader {
       watched.message = message;
       return;
     }
-    const failing = status === "UNHEALTHY" || status === "TOMBSTONE";
+    const failing = isFailing(number);
     const changed = status !== watched.status;
     if (changed && !(failing && watched.failures > 0)) watched.since = Date.now();
     watched.status = status;
@@ -293,6 +312,11 @@ export class SidecarReader {
     const { healthy, since, failures, message } = watched;
     this.#events.verdict({ taskKey, healthy, status, since, failures, fatal, message });
   }
+}
+
+/** Only these two count against a task; draining and unknown do not. */
+function isFailing(status: number | undefined): boolean {
+  return status === 1 || status === 2;
 }
 
 function servicesOf(server: unknown): HostServices {

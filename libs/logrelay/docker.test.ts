@@ -1,0 +1,140 @@
+import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { BUSYBOX_IMAGE, type Dockerd, startDockerd, tempDir, waitFor } from "../../tests/harness/index.ts";
+import { LogLane, type LogPosition, type LogSource } from "./index.ts";
+
+/** BERTH_TEST_FULL=1: the size that is promised; else a tenth of it. */
+const FULL = process.env.BERTH_TEST_FULL === "1";
+const CONTAINERS = FULL ? 30 : 4;
+const LINES = FULL ? 20_000 : 6_000;
+
+const quiet = { debug: () => {}, info: () => {}, warn: () => {} };
+
+function lane(dockerd: Dockerd, positions: Map<string, LogPosition>): LogLane {
+  const opened = LogLane.open({ docker: { url: dockerd.host, socketPath: dockerd.api.socketPath }, log: quiet });
+  opened.on("positions", (batch) => {
+    for (const { taskKey, position } of batch) positions.set(taskKey, position);
+  });
+  return opened;
+}
+
+async function start(dockerd: Dockerd, script: string, logConfig: object): Promise<{ id: string; logPath: string }> {
+  const body = { Image: BUSYBOX_IMAGE, Cmd: ["sh", "-c", script], HostConfig: { LogConfig: logConfig, NetworkMode: "none" } };
+  const { Id } = await dockerd.api.call<{ Id: string }>("POST", "/containers/create", body);
+  await dockerd.api.call("POST", `/containers/${Id}/start`);
+  const { LogPath } = await dockerd.api.call<{ LogPath: string }>("GET", `/containers/${Id}/json`);
+  return { id: Id, logPath: LogPath };
+}
+
+const exited = async (dockerd: Dockerd, id: string): Promise<boolean> =>
+  !(await dockerd.api.call<{ State: { Running: boolean } }>("GET", `/containers/${id}/json`)).State.Running;
+
+test("every number arrives, over rotation, a new dockerd and new log threads", { timeout: FULL ? 900_000 : 180_000 }, async () => {
+  await using dockerd = await startDockerd({ liveRestore: true });
+  await using folder = await tempDir("lr");
+  const logConfig = { Type: "json-file", Config: { "max-size": "1m", "max-file": "10" } };
+  const padding = "x".repeat(60);
+  // In bursts, so that the restarts meet containers that write.
+  const script = `i=0; while [ $i -lt ${LINES} ]; do echo "n $i ${padding}"; i=$((i+1)); [ $((i % ${LINES / 10})) = 0 ] && sleep 0.7; done`;
+  const positions = new Map<string, LogPosition>();
+  let logs = lane(dockerd, positions);
+  const containers = [];
+  for (let index = 0; index < CONTAINERS; index++) {
+    const container = await start(dockerd, script, logConfig);
+    // One in four goes through dockerd's API.
+    const source: LogSource = index % 4 === 3 ? { kind: "api", containerId: container.id } : { kind: "json-file", path: container.logPath };
+    containers.push({ ...container, source, taskKey: `t${index}`, sandbox: sandboxOf(folder.path, `t${index}`) });
+  }
+  const follow = async (): Promise<void> => {
+    for (const { taskKey, source, sandbox } of containers) {
+      const position = positions.get(taskKey);
+      await logs.follow({
+        taskKey,
+        source,
+        sandbox,
+        sinks: [{ type: "sandbox" }],
+        fields: {},
+        hostname: "h",
+        ...(position === undefined ? {} : { position }),
+      });
+    }
+  };
+  const progress = (): number => containers.reduce((sum, { sandbox }) => sum + numbersOf(sandbox.stdoutPath).length, 0);
+  const total = CONTAINERS * LINES;
+
+  await follow();
+  await waitFor(() => progress() > total / 10);
+  await dockerd.restart();
+  await waitFor(() => progress() > total / 3, { deadline: 60_000 });
+  await logs.close();
+  logs = lane(dockerd, positions);
+  await follow();
+  for (const { id } of containers) await waitFor(() => exited(dockerd, id), { deadline: 300_000, interval: 100 });
+  for (const { taskKey } of containers) await logs.stop({ taskKey, drain: true, deadline: Date.now() + 60_000 });
+
+  for (const { sandbox, taskKey } of containers) {
+    const numbers = numbersOf(sandbox.stdoutPath);
+    assert.equal(new Set(numbers).size, LINES, `${taskKey} lost lines`);
+    const twice = numbers.length - LINES;
+    // One unconfirmed batch for each interruption.
+    assert.ok(twice * 70 <= 2 * 64 * 1024, `${taskKey} got ${twice} lines twice`);
+  }
+  await logs.close();
+});
+
+test("70 KB lines, binary, the local driver, the API and 200,000 empty lines", { timeout: 180_000 }, async () => {
+  await using dockerd = await startDockerd();
+  await using folder = await tempDir("lr");
+  const logs = lane(dockerd, new Map());
+  const script =
+    'head -c 70000 /dev/zero | tr "\\0" y; echo; printf "\\377\\376\\001bin\\n"; yes "" | head -n 200000; echo "an error" >&2; printf "no end"';
+  const names = ["json", "api", "local", "localapi"] as const;
+  for (const name of names) {
+    const driver = name.startsWith("local") ? "local" : "json-file";
+    const { id, logPath } = await start(dockerd, script, { Type: driver, Config: {} });
+    const local = join(logPath === "" ? await rootOf(dockerd) : "", "containers", id, "local-logs/container.log");
+    const source: LogSource =
+      name === "json"
+        ? { kind: "json-file", path: logPath }
+        : name === "local"
+          ? { kind: "local-file", path: local }
+          : { kind: "api", containerId: id };
+    await logs.follow({
+      taskKey: name,
+      source,
+      sandbox: sandboxOf(folder.path, name),
+      sinks: [{ type: "sandbox" }],
+      fields: {},
+      hostname: "h",
+    });
+    await waitFor(() => exited(dockerd, id), { deadline: 60_000 });
+    const statistics = await logs.stop({ taskKey: name, drain: true, deadline: Date.now() + 30_000 });
+    assert.equal(statistics?.malformed, 0);
+  }
+  await logs.close();
+
+  for (const name of names) {
+    const { stdoutPath, stderrPath } = sandboxOf(folder.path, name);
+    const out = readFileSync(stdoutPath);
+    // json-file itself replaces what is no UTF-8.
+    const binary = name.startsWith("local") ? Buffer.from([0xff, 0xfe, 1]) : Buffer.from("\ufffd\ufffd\u0001");
+    const expected = Buffer.concat([Buffer.from(`${"y".repeat(70_000)}\n`), binary, Buffer.from(`bin\n${"\n".repeat(200_000)}no end\n`)]);
+    assert.ok(out.equals(expected), `${name}: ${out.length} bytes instead of ${expected.length}`);
+    assert.equal(readFileSync(stderrPath, "utf8"), "an error\n");
+  }
+});
+
+async function rootOf(dockerd: Dockerd): Promise<string> {
+  return (await dockerd.api.call<{ DockerRootDir: string }>("GET", "/info")).DockerRootDir;
+}
+
+function sandboxOf(folder: string, name: string): { stdoutPath: string; stderrPath: string; writable: boolean } {
+  return { stdoutPath: join(folder, `${name}.stdout`), stderrPath: join(folder, `${name}.stderr`), writable: true };
+}
+
+function numbersOf(path: string): number[] {
+  if (!existsSync(path)) return [];
+  return [...readFileSync(path, "latin1").matchAll(/^n (\d+) /gm)].map((match) => Number(match[1]));
+}

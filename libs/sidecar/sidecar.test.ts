@@ -1,0 +1,244 @@
+import assert from "node:assert/strict";
+import { createServer, type RequestListener, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { test } from "node:test";
+import { startSidecar, waitFor } from "../../tests/harness/index.ts";
+import { stateOf } from "./generate.ts";
+import { SidecarLane, type SidecarLog, type SidecarSettings, type Verdict, type WatchTask } from "./index.ts";
+
+const quiet: SidecarLog = { debug: () => {}, info: () => {}, warn: () => {} };
+
+function open(url: string, more: Partial<SidecarSettings> = {}): { lane: SidecarLane; verdicts: Verdict[] } {
+  const lane = SidecarLane.open({ settings: { url, timeoutMs: 1_000, watch: false, ...more }, log: quiet });
+  const verdicts: Verdict[] = [];
+  lane.on("verdict", (verdict) => verdicts.push(verdict));
+  return { lane, verdicts };
+}
+
+function task(taskKey: string, serviceId: string, more: Partial<WatchTask> = {}): WatchTask {
+  return { taskKey, serviceId, hostKey: "h1", backoffMs: 0, pollIntervalMs: 40, maxFails: 3, startedAt: Date.now(), ...more };
+}
+
+async function serve(answer: RequestListener): Promise<{ url: string; server: Server; close: () => Promise<void> }> {
+  const server = createServer(answer);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const close = async (): Promise<void> => {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  };
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/state.json`, server, close };
+}
+
+test("one reader for all tasks; affirmed failures end one of them; gaps do not count", async () => {
+  const statuses: Record<string, number> = { s1: 0, s2: 2 };
+  let mode = "well";
+  let requests = 0;
+  const { url, close } = await serve((_request, response) => {
+    requests += 1;
+    if (mode === "500") return response.writeHead(500).end("no state today");
+    if (mode === "half") return response.writeHead(200, { "content-length": "5000" }).end('{"Servers":{');
+    if (mode === "silent") return undefined;
+    return response.end(stateOf({ h1: statuses }));
+  });
+  const { lane, verdicts } = open(url, { timeoutMs: 150 });
+
+  await Promise.all([lane.watch(task("t1", "s1")), lane.watch(task("t2", "s2")), lane.watch(task("t3", "unknown"))]);
+  await waitFor(() => verdicts.some(({ taskKey, failures }) => taskKey === "t2" && failures === 1));
+  mode = "500";
+  await waitFor(async () => !(await lane.status()).reachable);
+  const counted = verdicts.filter(({ taskKey }) => taskKey === "t2").at(-1)?.failures;
+  for (const each of ["half", "silent"]) {
+    mode = each;
+    const before = requests;
+    await waitFor(() => requests > before + 2);
+  }
+  assert.equal(verdicts.filter(({ taskKey }) => taskKey === "t2").at(-1)?.failures, counted, "an answer that is no state was counted");
+  mode = "well";
+  const last = await waitFor(() => verdicts.find(({ fatal }) => fatal));
+
+  assert.equal(last.taskKey, "t2");
+  assert.equal(last.failures, 3);
+  assert.match(last.message, /^Sidecar says UNHEALTHY since 20\d\d-/);
+  const status = await waitFor(async () => {
+    const now = await lane.status();
+    return now.tasks.some(({ message }) => message.includes("does not know")) && now;
+  });
+  assert.deepEqual(status.tasks.map(({ taskKey }) => taskKey).sort(), ["t1", "t3"]);
+  assert.match(status.tasks.find(({ taskKey }) => taskKey === "t3")?.message ?? "", /does not know/);
+  assert.ok(verdicts.every(({ taskKey, healthy }) => taskKey !== "t3" && (taskKey !== "t1" || healthy)));
+  await lane.close();
+  await close();
+});
+
+test("nothing is judged in the backoff, and a status that recovers starts the count again", async () => {
+  const statuses: Record<string, number> = { s1: 2 };
+  const { url, close } = await serve((_request, response) => void response.end(stateOf({ h1: statuses })));
+  const { lane, verdicts } = open(url);
+
+  await lane.watch(task("t1", "s1", { backoffMs: 60_000 }));
+  await lane.watch(task("t2", "s1", { maxFails: 1_000 }));
+  await waitFor(() => verdicts.some(({ failures }) => failures >= 3));
+  statuses.s1 = 0;
+  await waitFor(() => verdicts.at(-1)?.healthy);
+  statuses.s1 = 1;
+  const again = await waitFor(() =>
+    verdicts.at(-1)?.healthy === false ? verdicts.find((verdict, at) => !verdict.healthy && verdicts[at - 1]?.healthy) : undefined,
+  );
+
+  assert.equal(again.failures, 1);
+  assert.equal(again.status, "TOMBSTONE");
+  assert.ok(verdicts.every(({ taskKey }) => taskKey === "t2"));
+  await lane.close();
+  await close();
+});
+
+test("a watch stream that breaks is opened again, and stale failures are not counted", async () => {
+  let streams = 0;
+  let polls = 0;
+  let away = false;
+  const { url, server, close } = await serve((request, response) => {
+    if (away) return void request.socket.destroy();
+    if (request.url?.startsWith("/api/watch")) {
+      streams += 1;
+      return void response.write(stateOf({ h1: { s1: 2 } }));
+    }
+    polls += 1;
+    return void response.end(stateOf({ h1: { s1: 2 } }));
+  });
+  const { lane, verdicts } = open(url, { watch: true });
+
+  await lane.watch(task("t1", "s1", { maxFails: 1_000 }));
+  await waitFor(() => (verdicts.at(-1)?.failures ?? 0) >= 2 && polls > 0);
+  away = true;
+  await waitFor(async () => !(await lane.status()).reachable);
+  const counted = verdicts.length;
+  server.closeAllConnections();
+  const { requests } = await lane.status();
+  await waitFor(async () => (await lane.status()).requests > requests + 1);
+  assert.equal(verdicts.length, counted);
+  away = false;
+  await waitFor(() => streams > 1 && verdicts.length > counted);
+
+  await lane.close();
+  await close();
+});
+
+test("counts of an earlier supervisor go on", async () => {
+  const { url, close } = await serve((_request, response) => void response.end(stateOf({ h1: { s1: 2 } })));
+  const { lane, verdicts } = open(url);
+
+  await lane.watch(task("t1", "s1", { failures: 2, failingSince: 1_000_000 }));
+  const first = await waitFor(() => verdicts[0]);
+
+  assert.equal(first.fatal, true);
+  assert.equal(first.since, 1_000_000);
+  await lane.close();
+  await close();
+});
+
+test("a drain is asked for until it is accepted, waits out its time, and is cut short", async () => {
+  const asked: string[] = [];
+  const { url, close } = await serve((request, response) => {
+    asked.push(`${request.method} ${request.url}`);
+    response.writeHead(asked.length < 3 ? 500 : 202).end();
+  });
+  const { lane } = open(url);
+  const request = { taskKey: "t", serviceId: "abc", retryCount: 5, retryDelayMs: 10, durationMs: 300, beganAt: Date.now() };
+
+  assert.deepEqual(await lane.drain(request), { accepted: true, completed: true });
+  assert.deepEqual(
+    asked,
+    Array.from({ length: 3 }, () => "POST /api/services/abc/drain"),
+  );
+  const cut = new AbortController();
+  const long = lane.drain({ ...request, durationMs: 3_600_000, beganAt: Date.now() }, cut.signal);
+  const side = await Promise.all(Array.from({ length: 50 }, () => lane.drain({ ...request, durationMs: 100, beganAt: Date.now() })));
+  assert.ok(side.every(({ completed }) => completed));
+  cut.abort();
+  assert.equal((await long).completed, false);
+  assert.deepEqual(await lane.drain({ ...request, requested: true, durationMs: 60_000, beganAt: Date.now() - 60_000 }), {
+    accepted: true,
+    completed: true,
+  });
+  await lane.close();
+  await close();
+});
+
+test("seeds come from the agent's master, once for tasks that start together", async () => {
+  let requests = 0;
+  const { server, close } = await serve((request, response) => {
+    requests += 1;
+    assert.equal(request.headers.authorization, `Basic ${Buffer.from("p:s").toString("base64")}`);
+    response.end(request.url === "/state" ? '{"master_hostname":"127.0.0.1"}' : '{"slaves":[{"hostname":"a"},{"hostname":"b"}]}');
+  });
+  const { port } = server.address() as AddressInfo;
+  const { lane } = open("http://127.0.0.1:1/state.json");
+  const request = { agentEndpoint: `127.0.0.1:${port}`, masterPort: String(port), credentials: { principal: "p", secret: "s" } };
+
+  const all = await Promise.all(Array.from({ length: 10 }, () => lane.seeds(request)));
+
+  assert.deepEqual(all[9], ["a", "b"]);
+  assert.equal(requests, 2);
+  await assert.rejects(lane.seeds({ ...request, agentEndpoint: "127.0.0.1:1" }), /127\.0\.0\.1:1\/state/);
+  await lane.close();
+  await close();
+});
+
+test("the real Sidecar: watch stream, unhealthy service, drain", { timeout: 90_000 }, async () => {
+  let code = 200;
+  const checked = createServer((_request, response) => void response.writeHead(code).end());
+  await new Promise<void>((resolve) => checked.listen(0, "0.0.0.0", resolve));
+  const { port } = checked.address() as AddressInfo;
+  const services = [
+    {
+      Service: { Name: "web", Image: "web:1", ProxyMode: "http", Ports: [{ Type: "tcp", Port: port, ServicePort: 9_999, IP: "@HOST@" }] },
+      Check: { Type: "HttpGet", Args: `http://@HOST@:${port}/` },
+    },
+  ];
+  await using sidecar = await startSidecar({ services });
+  const url = `${sidecar.address}/state.json`;
+  const found = await waitFor(
+    async () => {
+      const state = (await (await fetch(url)).json()) as { Servers: Record<string, { Services: Record<string, { Status: number }> }> };
+      const [hostKey, server] = Object.entries(state.Servers)[0] ?? [];
+      const [serviceId, service] = Object.entries(server?.Services ?? {})[0] ?? [];
+      return service?.Status === 0 && hostKey !== undefined && serviceId !== undefined && { hostKey, serviceId };
+    },
+    { deadline: 40_000 },
+  );
+  const { lane, verdicts } = open(url, { watch: true });
+
+  await lane.watch(task("t", found.serviceId, { hostKey: found.hostKey, maxFails: 2 }));
+  await waitFor(() => verdicts.some(({ status }) => status === "ALIVE"));
+  code = 500;
+  const last = await waitFor(() => verdicts.find(({ fatal }) => fatal), { deadline: 30_000 });
+
+  assert.equal(last.status, "UNHEALTHY");
+  assert.equal((await lane.status()).mode, "idle");
+  const drained = await lane.drain({
+    taskKey: "t",
+    serviceId: "0123456789ab",
+    retryCount: 0,
+    retryDelayMs: 1,
+    durationMs: 100,
+    beganAt: Date.now(),
+  });
+  assert.match(drained.problem ?? "", /does not know/);
+  code = 200;
+  await waitFor(async () => (await (await fetch(url)).text()).includes('"Status":0'));
+  const accepted = await lane.drain({
+    taskKey: "t",
+    serviceId: found.serviceId,
+    retryCount: 0,
+    retryDelayMs: 1,
+    durationMs: 2_000,
+    beganAt: Date.now(),
+  });
+  assert.deepEqual(accepted, { accepted: true, completed: true });
+  await lane.watch(task("u", found.serviceId, { hostKey: found.hostKey }));
+  await waitFor(() => verdicts.some(({ taskKey, status }) => taskKey === "u" && status === "DRAINING"));
+  assert.ok(verdicts.every(({ taskKey, fatal }) => taskKey !== "u" || !fatal));
+  await lane.close();
+  checked.closeAllConnections();
+  await new Promise((resolve) => checked.close(resolve));
+});
