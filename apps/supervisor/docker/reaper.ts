@@ -3,7 +3,7 @@ import type { TaskIdentity } from "@berth/runtime";
 import type { DockerEngine, ListedContainer } from "@berth/runtime/docker/engine";
 import type { Executors } from "../executor/executors.ts";
 import { lifeOf } from "../executor/process-life.ts";
-import { killMarkedProcesses } from "../process/marked-processes.ts";
+import { killTaskProcesses } from "../process/marked-processes.ts";
 import type { TaskLog } from "../task/ports.ts";
 import { identityOf, orphanFromLabels } from "./labels.ts";
 
@@ -54,7 +54,7 @@ export class Reaper {
   async #sweepForever(): Promise<void> {
     while (!this.#stop.signal.aborted) {
       try {
-        this.#reapProcesses();
+        await this.#reapProcesses();
         await this.sweep();
       } catch (error) {
         this.#parts.log.debug({ err: error }, "the search for orphaned containers did not work");
@@ -65,8 +65,8 @@ export class Reaper {
   }
 
   /** Processes of command tasks whose worker died while no supervisor was there to see it. */
-  #reapProcesses(): void {
-    const killed = killMarkedProcesses((mark) => lifeOf(mark.worker) === "gone");
+  async #reapProcesses(): Promise<void> {
+    const killed = await killTaskProcesses({ mark: (mark) => lifeOf(mark.worker) === "gone" });
     if (killed > 0) this.#parts.log.warn({ killed }, "processes of command tasks were left by workers that are gone; they are killed");
   }
 

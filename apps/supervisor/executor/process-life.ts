@@ -17,11 +17,24 @@ export function lifeOf(identity: ProcessIdentity, ownNamespace: string | undefin
   if (identity.startTime === undefined || identity.pidNamespace === undefined || identity.pidNamespace !== ownNamespace) return "unknown";
   const stat = readStat(identity.pid);
   if (stat === undefined || stat.startTime !== identity.startTime) return "gone";
-  return stat.state === "Z" || stat.state === "X" ? "gone" : "alive";
+  return stat.alive ? "alive" : "gone";
 }
 
-/** State letter and start time from /proc/<pid>/stat; undefined when there is no such process. */
-export function readStat(pid: number): { state: string; startTime: string } | undefined {
+/** One process as /proc shows it. */
+export interface ProcessStat {
+  pid: number;
+  parent: number;
+  session: number;
+  /** Field 22 of /proc/<pid>/stat, in clock ticks since boot. */
+  startTime: string;
+  /** "R", "S", "T" (stopped), "Z" (zombie) … */
+  state: string;
+  /** False for one that is over and only waits to be reaped. A main thread that is over does not end a process whose other threads run. */
+  alive: boolean;
+}
+
+/** Reads /proc/<pid>/stat; undefined when there is no such process. */
+export function readStat(pid: number): ProcessStat | undefined {
   let text: string;
   try {
     text = readFileSync(`/proc/${pid}/stat`, "latin1");
@@ -30,7 +43,15 @@ export function readStat(pid: number): { state: string; startTime: string } | un
   }
   // The second field is the command in parentheses and may hold anything, also blanks and parentheses.
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  return { state: fields[0] ?? "", startTime: fields[19] ?? "" };
+  const state = fields[0] ?? "X";
+  return {
+    pid,
+    parent: Number(fields[1]),
+    session: Number(fields[3]),
+    startTime: fields[19] ?? "",
+    state,
+    alive: state !== "X" && (state !== "Z" || Number(fields[17]) > 1),
+  };
 }
 
 export function ownPidNamespace(): string | undefined {

@@ -1,53 +1,96 @@
-import { readdirSync, readFileSync } from "node:fs";
-import { readStat } from "../executor/process-life.ts";
+import { readFileSync } from "node:fs";
+import { readdir } from "node:fs/promises";
+import { setImmediate } from "node:timers/promises";
+import type { Child } from "@berth/protocol";
+import { pause } from "@berth/retry";
+import { type ProcessStat, readStat } from "../executor/process-life.ts";
 import { parseTaskMark, TASK_MARK, type TaskMark } from "./task-mark.ts";
 
-/** A process of a command task, known by the mark in its environment. */
-export interface MarkedProcess {
-  pid: number;
-  startTime: string;
-  mark: TaskMark;
+/** Which processes are looked for. */
+export interface Wanted {
+  /** By the mark in their environment. */
+  mark: (mark: TaskMark) => boolean;
+  /** A task's root, where it is known: whoever is in its session is the task's, marked or not. */
+  root?: Child;
 }
 
 const PREFIX = `${TASK_MARK}=`;
 /** A tree that forks while it is killed is searched again; each search kills all that it finds. */
 const MAX_SEARCHES = 50;
+/** What was killed needs a moment to be gone, milliseconds. */
+const SEARCH_AGAIN_MS = 5;
+/** So many processes are looked at before others on the main thread have their turn. */
+const BATCH = 100;
 
 /**
- * Every living process of the host that carries a task's mark. Only for what has no worker any more: while one lives, it is the
- * parent and knows better.
+ * The living processes of command tasks that `wanted` names: those that carry a mark, what descends from them, and what is in their
+ * sessions. Only for what has no worker any more: while one lives, it is the parent and knows better.
  */
-export function findMarkedProcesses(): MarkedProcess[] {
-  const found: MarkedProcess[] = [];
-  for (const name of readdirSync("/proc")) {
-    if (!/^\d+$/.test(name)) continue;
-    const mark = markOf(name);
-    if (mark === undefined) continue;
-    const stat = readStat(Number(name));
-    if (stat !== undefined && stat.state !== "Z" && stat.state !== "X") found.push({ pid: Number(name), startTime: stat.startTime, mark });
+export async function findTaskProcesses({ mark, root }: Wanted): Promise<ProcessStat[]> {
+  const all = new Map<number, ProcessStat>();
+  const found = new Set<number>();
+  for (const [index, name] of (await readdir("/proc")).entries()) {
+    if (index % BATCH === 0) await setImmediate();
+    const stat = /^\d+$/.test(name) ? readStat(Number(name)) : undefined;
+    if (stat?.alive !== true) continue;
+    all.set(stat.pid, stat);
+    const carried = markOf(stat.pid);
+    if (carried !== undefined && mark(carried)) found.add(stat.pid);
   }
-  return found;
+  addSession(all, found, root);
+  addKin(all, found);
+  return [...found].map((pid) => all.get(pid)).filter((stat) => stat !== undefined);
 }
 
-/** SIGKILL for every marked process that `wanted` names, until none is left. Returns how many there were. */
-export function killMarkedProcesses(wanted: (mark: TaskMark) => boolean): number {
-  let killed = 0;
+/** SIGKILL for every process that `wanted` names, until none is left. Returns how many there were. */
+export async function killTaskProcesses(wanted: Wanted): Promise<number> {
+  const killed = new Set<string>();
   for (let search = 0; search < MAX_SEARCHES; search++) {
-    const found = findMarkedProcesses().filter((process) => wanted(process.mark));
+    const found = await findTaskProcesses(wanted);
     if (found.length === 0) break;
     for (const { pid, startTime } of found) {
       // The pid may have been used again since it was found.
       if (readStat(pid)?.startTime !== startTime) continue;
       try {
         process.kill(pid, "SIGKILL");
-        killed += 1;
+        killed.add(`${pid} ${startTime}`);
       } catch {} // It ended by itself.
     }
+    await pause(SEARCH_AGAIN_MS);
   }
-  return killed;
+  return killed.size;
 }
 
-function markOf(pid: string): TaskMark | undefined {
+/** The root led a session of its own. A session keeps its leader's pid from being used again; another process with it is a stranger. */
+function addSession(all: ReadonlyMap<number, ProcessStat>, found: Set<number>, root: Child | undefined): void {
+  if (root === undefined || root.startTime === "") return;
+  const leader = readStat(root.pid);
+  if (leader !== undefined && leader.startTime !== root.startTime) return;
+  for (const { pid, session, startTime } of all.values()) {
+    if (session === root.pid && Number(startTime) >= Number(root.startTime)) found.add(pid);
+  }
+}
+
+/** Descendants, and members of sessions whose leader is found itself or is over. */
+function addKin(all: ReadonlyMap<number, ProcessStat>, found: Set<number>): void {
+  // Descendants of these two would be every task's, and the whole machine's.
+  const never = new Set([1, process.pid]);
+  for (const pid of never) found.delete(pid);
+  let grown = true;
+  while (grown) {
+    grown = false;
+    const sessions = new Set(
+      [...found].map((pid) => all.get(pid)?.session ?? 0).filter((leader) => leader > 1 && (found.has(leader) || !all.has(leader))),
+    );
+    for (const { pid, parent, session } of all.values()) {
+      if (found.has(pid) || never.has(pid) || !(found.has(parent) || sessions.has(session))) continue;
+      found.add(pid);
+      grown = true;
+    }
+  }
+}
+
+function markOf(pid: number): TaskMark | undefined {
   let environment: string;
   try {
     environment = readFileSync(`/proc/${pid}/environ`, "utf8");

@@ -4,7 +4,7 @@ import type { Child, ChildExit, TaskRecord, WorkerMessage } from "@berth/protoco
 import type { Observed, TaskIdentity } from "@berth/runtime";
 import type { WorkerPort } from "../task/ports.ts";
 import type { PlannedTask, TaskRuntime } from "../task/runtime.ts";
-import { findMarkedProcesses, killMarkedProcesses } from "./marked-processes.ts";
+import { findTaskProcesses, killTaskProcesses, type Wanted } from "./marked-processes.ts";
 import { type ProcessPlan, planProcess, type WorkerPlace } from "./process-plan.ts";
 import type { TaskMark } from "./task-mark.ts";
 import { lookUpUser } from "./users.ts";
@@ -120,7 +120,7 @@ export class ProcessRuntime implements TaskRuntime {
   }
 
   async inspect(): Promise<Observed> {
-    if (this.#parts.worker.presence === "dead") this.#inspectWithoutWorker();
+    if (this.#parts.worker.presence === "dead") await this.#inspectWithoutWorker();
     if (this.#exit !== undefined) {
       const { exitCode, signal, at, oomKilled } = this.#exit;
       const exit = { exitCode: exitCode ?? 128 + (signal ?? 0), oomKilled: oomKilled === true, finishedAt: at };
@@ -142,7 +142,7 @@ export class ProcessRuntime implements TaskRuntime {
     const { identity, worker, sparedFromSigterm } = this.#parts;
     if (worker.presence === "dead") {
       // The kernel has killed the root with its worker; what is left in the background has nobody to be graceful to.
-      killMarkedProcesses((mark) => this.#isOurs(mark));
+      await killTaskProcesses(this.#left());
       return;
     }
     const except = signal === "SIGTERM" && sparedFromSigterm.length > 0 ? { except: [...sparedFromSigterm] } : {};
@@ -150,12 +150,16 @@ export class ProcessRuntime implements TaskRuntime {
   }
 
   async remove(): Promise<void> {
-    if (this.#parts.worker.presence === "dead") killMarkedProcesses((mark) => this.#isOurs(mark));
+    if (this.#parts.worker.presence === "dead") await killTaskProcesses(this.#left());
   }
 
-  #inspectWithoutWorker(): void {
-    if (this.#exit === undefined && !findMarkedProcesses().some(({ mark }) => this.#isOurs(mark)))
-      this.#exit = { signal: 9, at: Date.now() };
+  async #inspectWithoutWorker(): Promise<void> {
+    if (this.#exit === undefined && (await findTaskProcesses(this.#left())).length === 0) this.#exit = { signal: 9, at: Date.now() };
+  }
+
+  /** What a dead worker left of this task. */
+  #left(): Wanted {
+    return { mark: (mark) => this.#isOurs(mark), ...(this.#child === undefined ? {} : { root: this.#child }) };
   }
 
   #isOurs(mark: TaskMark): boolean {

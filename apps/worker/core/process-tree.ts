@@ -7,8 +7,8 @@ interface Process {
   group: number;
   session: number;
   startTime: string;
-  /** Z and X: it is over and only waits to be reaped. */
-  state: string;
+  /** False for one that is over and only waits to be reaped. A main thread that is over does not end a process whose other threads run. */
+  alive: boolean;
   name: string;
 }
 
@@ -21,6 +21,8 @@ export interface TreeRoot {
   cgroupProcsFiles: readonly string[];
 }
 
+/** The kernel keeps this many characters of a program's name. */
+const NAME_LENGTH = 15;
 const SIGKILL = 9;
 const SIGTERM = 15;
 const SIGCONT = 18;
@@ -43,7 +45,7 @@ export function signalTree(host: Host, root: TreeRoot, signal: number, except: r
   for (let walk = 0; walk < (signal === SIGKILL ? MAX_WALKS : 1); walk++) {
     let fresh = 0;
     for (const process of membersOf(host, root)) {
-      if (spared.includes(process.name.toLowerCase())) continue;
+      if (spared.length > 0 && spared.includes(nameOf(host, process).toLowerCase())) continue;
       if (done.get(process.pid) === process.startTime) continue;
       // The pid may have been used again since it was listed.
       if (startTimeOf(host, process.pid) !== process.startTime) continue;
@@ -68,7 +70,7 @@ function membersOf(host: Host, root: TreeRoot): Process[] {
   for (const name of host.listDirectory("/proc")) {
     if (!/^\d+$/.test(name)) continue;
     const process = readProcess(host, name);
-    if (process !== undefined && process.state !== "Z" && process.state !== "X") all.set(process.pid, process);
+    if (process?.alive === true) all.set(process.pid, process);
   }
   const self = host.pid();
   const members = new Set<number>();
@@ -103,6 +105,14 @@ function addDescendants(all: ReadonlyMap<number, Process>, members: Set<number>)
   }
 }
 
+/** The program's name; where the kernel cut it, from the command line. */
+function nameOf(host: Host, { pid, name }: Process): string {
+  if (name.length < NAME_LENGTH) return name;
+  const program = (host.readTextFile(`/proc/${pid}/cmdline`) ?? "").split("\0", 1)[0] ?? "";
+  const whole = program.slice(program.lastIndexOf("/") + 1);
+  return whole.startsWith(name) ? whole : name;
+}
+
 function hasMark(host: Host, pid: number, mark: string): boolean {
   if (mark === "") return false;
   const environment = host.readTextFile(`/proc/${pid}/environ`);
@@ -118,7 +128,7 @@ function readProcess(host: Host, pid: string): Process | undefined {
   return {
     pid: Number.parseInt(text, 10),
     name: text.slice(open + 1, close),
-    state: fields[0] ?? "X",
+    alive: fields[0] !== undefined && fields[0] !== "X" && (fields[0] !== "Z" || Number(fields[17]) > 1),
     parent: Number(fields[1]),
     group: Number(fields[2]),
     session: Number(fields[3]),

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { constants as access, accessSync, existsSync } from "node:fs";
 import { constants } from "node:os";
 import type { ChildHandlers, SpawnOptions } from "../core/host.ts";
 
@@ -58,7 +58,7 @@ function wrappers({ user, rlimits = [] }: SpawnOptions): string[] {
   }
   if (SETPRIV !== undefined) {
     before.push(SETPRIV, "--pdeathsig", "KILL");
-    if (user !== undefined) {
+    if (user !== undefined && changesUser(user)) {
       before.push("--reuid", String(user.uid), "--regid", String(user.gid));
       if (user.groups.length === 0) before.push("--clear-groups");
       else before.push("--groups", user.groups.join(","));
@@ -74,12 +74,31 @@ function limitName(type: string): string {
 }
 
 /** What would fail only behind a wrapper, where nobody could tell it from the program's own failure. */
-function findProgram({ argv, environment, directory, user }: SpawnOptions): string | undefined {
+function findProgram({ argv, environment, directory, user, rlimits = [] }: SpawnOptions): string | undefined {
   const program = argv[0] ?? "";
   if (!existsSync(directory)) return `ENOENT: the directory ${directory} does not exist`;
-  if (user !== undefined && SETPRIV === undefined) return "changing the user needs the program setpriv (package util-linux)";
-  if (program.includes("/"))
-    return existsSync(program.startsWith("/") ? program : `${directory}/${program}`) ? undefined : `ENOENT: ${program} does not exist`;
+  if (rlimits.length > 0 && PRLIMIT === undefined) return "resource limits need the program prlimit (package util-linux)";
+  if (changesUser(user) && SETPRIV === undefined) return "changing the user needs the program setpriv (package util-linux)";
+  if (changesUser(user) && process.getuid?.() !== 0) return `EPERM: changing the user to ${user?.uid} needs a worker that runs as root`;
+  if (program.includes("/")) {
+    const path = program.startsWith("/") ? program : `${directory}/${program}`;
+    if (!existsSync(path)) return `ENOENT: ${program} does not exist`;
+    return isExecutable(path) ? undefined : `EACCES: ${program} is not executable`;
+  }
   const path = environment.PATH ?? "/usr/local/bin:/usr/bin:/bin";
   return path.split(":").some((folder) => existsSync(`${folder}/${program}`)) ? undefined : `ENOENT: ${program} is in no directory of PATH`;
+}
+
+/** The agent starts the worker as the framework's user where it may: then the task's user is ours already. */
+function changesUser(user: SpawnOptions["user"]): boolean {
+  return user !== undefined && !(process.getuid?.() === user.uid && user.uid !== 0);
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, access.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
