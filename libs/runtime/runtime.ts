@@ -26,7 +26,8 @@ export interface PlanInput<TaskOptions> {
 
 /** How a task's process looks from outside, as last seen by its runtime. */
 export type Observed =
-  | { state: "absent" }
+  /** `why`: where that is not simply that nobody knows of it; for a status message. */
+  | { state: "absent"; why?: string }
   | { state: "created"; id: string }
   | { state: "running"; id: string; pid: number; startedAt: number; addresses: Address[] }
   | { state: "exited"; id: string; exit: Exit };

@@ -14,7 +14,8 @@ import {
   ownedBy,
   planContainer,
 } from "@berth/runtime/docker/plan";
-import type { PlannedTask, TaskRuntime } from "../task/runtime.ts";
+import { ImageGone, type PlannedTask, type TaskRuntime } from "../task/runtime.ts";
+import { type ContainerProcess, isGone, isProcessOf, signalDirectly } from "./container-process.ts";
 import { cleanupRecord } from "./labels.ts";
 
 export interface DockerRuntimeParts {
@@ -104,7 +105,9 @@ export class DockerRuntime implements TaskRuntime {
       plan,
       Object.entries(all).map(([name, value]) => ({ name, value })),
     );
-    const id = await this.#createOrReplace(plan, body, signal);
+    const id = await this.#createOrReplace(plan, body, signal).catch((error: unknown) => {
+      throw isNotFound(error) && /no such image/i.test(String(error)) ? new ImageGone(`image ${plan.image.written} is gone again`) : error;
+    });
     this.#id = id;
     for (const { network, endpointConfig } of plan.networksToConnect) {
       await this.#parts.engine.connectNetwork({ id, network, endpointConfig: { ...endpointConfig } }, signal);
@@ -121,6 +124,8 @@ export class DockerRuntime implements TaskRuntime {
           `container name ${plan.name} is taken by a container that does not belong to this task; remove it (docker rm ${plan.name}) and launch again`,
         );
       }
+      // When in doubt keep: one that runs or ran is looked at by the reconciler, never replaced by a second.
+      if (result.conflict.status !== "created") return result.conflict.id;
       // Ours, from a create whose answer was lost or from an earlier life: never started, so it is made anew with today's secrets.
       await this.#parts.engine.remove(result.conflict.id, { force: true, volumes: true }, signal);
     }
@@ -131,16 +136,32 @@ export class DockerRuntime implements TaskRuntime {
     await this.#parts.engine.start(this.#reference, signal);
   }
 
-  async inspect(): Promise<Observed> {
-    const summary = await this.#parts.engine.inspect(this.#reference);
+  async inspect(signal?: AbortSignal): Promise<Observed> {
+    const summary = await this.#parts.engine.inspect(this.#reference, signal);
     if (summary === undefined || !ownedBy(summary.labels, this.#identity)) return { state: "absent" };
     this.#id = summary.id;
     this.#stopSignal = summary.stopSignal ?? "SIGTERM";
     return summary.state;
   }
 
-  async signal(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
-    await this.#parts.engine.signal(this.#reference, signal === "SIGTERM" ? this.#stopSignal : signal);
+  async signal(signal: "SIGTERM" | "SIGKILL", abort?: AbortSignal): Promise<void> {
+    await this.#parts.engine.signal(this.#reference, this.#signalName(signal), abort);
+  }
+
+  pidOf(observed: Observed): number | undefined {
+    return observed.state === "running" && isProcessOf(observed) ? observed.pid : undefined;
+  }
+
+  glimpse(process: ContainerProcess): "running" | "gone" {
+    return isGone(process) ? "gone" : "running";
+  }
+
+  signalDirectly(process: ContainerProcess, signal: "SIGTERM" | "SIGKILL"): boolean {
+    return signalDirectly(process, this.#signalName(signal));
+  }
+
+  #signalName(signal: "SIGTERM" | "SIGKILL"): string {
+    return signal === "SIGTERM" ? this.#stopSignal : signal;
   }
 
   async remove(): Promise<void> {

@@ -40,6 +40,7 @@ const STATE_OF_STOP: Record<StopCause, TerminalState> = {
   "lease-ended": "TASK_FAILED",
   "hook-failure": "TASK_FAILED",
   "worker-died": "TASK_FAILED",
+  "worker-gave-up": "TASK_FAILED",
 };
 
 const REASON_OF_STOP: Partial<Record<StopCause, TaskStatusReason>> = {
@@ -92,8 +93,9 @@ export function outcomeOfStop(stop: Stop, ending: string): Outcome {
 }
 
 /** The outcome of a container that is gone without an exit status: somebody removed it behind our back. */
-export function outcomeOfVanishing(stop: Stop | undefined, name: string): Outcome {
-  if (stop !== undefined) return outcomeOfStop(stop, `container ${name} was removed by someone else before its exit status could be read`);
+export function outcomeOfVanishing(stop: Stop | undefined, name: string, why?: string): Outcome {
+  const ending = why ?? `container ${name} was removed by someone else before its exit status could be read`;
+  if (stop !== undefined) return outcomeOfStop(stop, ending);
   return {
     state: "TASK_FAILED",
     reason: "REASON_COMMAND_EXECUTOR_FAILED",

@@ -33,6 +33,23 @@ export interface SecretPort {
   mask(text: string): string;
 }
 
+/** Which part of a task's output is asked for. */
+export interface LogQuery {
+  follow: boolean;
+  /** Milliseconds since the epoch. */
+  since?: number;
+  /** Only the last so many lines of what is there already. */
+  tail?: number;
+}
+
+/** One line of a task's output as `berth logs` shows it. */
+export interface LogLine {
+  stream: "stdout" | "stderr";
+  /** RFC 3339; empty where the output has no times. */
+  time: string;
+  text: string;
+}
+
 export interface LogPort {
   /** Begins (or, after a restart, resumes) to relay the task's output. */
   follow(observed: Observed, position: unknown): void;
@@ -41,6 +58,8 @@ export interface LogPort {
    * Returns the last few lines, for the status message.
    */
   finish(observed: Observed | undefined, outcome: Outcome): Promise<string[]>;
+  /** The output so far and, with `follow`, as it comes, until the signal aborts. */
+  read(query: LogQuery, signal: AbortSignal): AsyncIterable<LogLine>;
 }
 
 /** What a watch tells the reconciler. */

@@ -14,6 +14,11 @@ export interface PlannedTask {
   warnings: string[];
 }
 
+/** The image that was there when it was pulled is gone at the create: it is to be pulled again. */
+export class ImageGone extends Error {
+  override readonly name = "ImageGone";
+}
+
 /**
  * The containerizer of one task: what the reconciler's steps do to the world. Every method is safe to repeat. Methods that can
  * take long heed their signal; failures are `TaskFailure`s where they are the task's, any other error is worth another attempt.
@@ -30,11 +35,18 @@ export interface TaskRuntime {
   addEnvironment(variables: Readonly<Record<string, string>>, origin: string): void;
   /** Makes the image present. `progress` is told what happens, a few times a second at most. */
   pull(signal: AbortSignal, progress: (text: string) => void): Promise<void>;
-  /** Creates it with the resolved environment, which is not kept afterwards. */
+  /** Creates it with the resolved environment, which is not kept afterwards. Rejects with {@link ImageGone} where the image has to be pulled again. */
   create(environment: Readonly<Record<string, string>>, signal: AbortSignal): Promise<void>;
   start(signal: AbortSignal): Promise<void>;
-  inspect(): Promise<Observed>;
-  signal(signal: "SIGTERM" | "SIGKILL"): Promise<void>;
+  inspect(signal?: AbortSignal): Promise<Observed>;
+  /** A process that is gone is an answer, not an error. */
+  signal(signal: "SIGTERM" | "SIGKILL", abort?: AbortSignal): Promise<void>;
+  /** The pid by which the running process can be found past the engine; undefined where that cannot be trusted. */
+  pidOf?(observed: Observed): number | undefined;
+  /** What can be told of the process without the engine, for a stop that must end although the engine hangs. */
+  glimpse?(process: { id: string; pid: number }): "running" | "gone";
+  /** Sends a signal past the engine; false: that did not work. */
+  signalDirectly?(process: { id: string; pid: number }, signal: "SIGTERM" | "SIGKILL"): boolean;
   /** Removes every trace of it. */
   remove(): Promise<void>;
   /** What a returning worker's hello says of the task. */

@@ -32,7 +32,9 @@ export type StopCause =
   | "lease-ended"
   | "group"
   | "hook-failure"
-  | "worker-died";
+  | "worker-died"
+  /** No supervisor was there in time, and the worker told the end by itself. */
+  | "worker-gave-up";
 
 export interface Stop {
   cause: StopCause;
@@ -54,6 +56,8 @@ export interface Checkpoint {
   phase: Phase;
   /** Container id, once created. */
   id?: string;
+  /** Of the main process, where it can be found without the engine. */
+  pid?: number;
   startedAt?: number;
   stop?: Stop;
   exit?: Exit;

@@ -1,14 +1,19 @@
+import { formatDuration } from "@berth/duration";
 import type { HookRunner, HookTask, Stage } from "@berth/hooks";
 import { isTerminal, TaskFailure, type TaskState } from "@berth/mesos";
 import type { TaskInfo } from "@berth/mesos/task-info";
 import type { RequestedUpdate, TaskRecord, Wanted } from "@berth/protocol";
 import { backoffDelay } from "@berth/retry";
 import type { Observed, TaskIdentity } from "@berth/runtime";
+import { CheckpointKeeper } from "./checkpoint.ts";
+import { ClockJumps } from "./clock-jumps.ts";
 import { decide, type Step } from "./decide.ts";
 import { type ExitStates, type Outcome, outcomeOfExit, outcomeOfStop, outcomeOfVanishing } from "./outcome.ts";
-import type { LogPort, SecretPort, TaskEvent, TaskLog, Verdicts, Watch, WorkerPort } from "./ports.ts";
-import type { PlannedTask, TaskRuntime } from "./runtime.ts";
-import { type Checkpoint, FRESH_CHECKPOINT, type Phase, type Situation, type Stop, type StopCause } from "./situation.ts";
+import type { LogLine, LogPort, LogQuery, SecretPort, TaskEvent, TaskLog, Verdicts, Watch, WorkerPort } from "./ports.ts";
+import { Reporting, terminalUpdate } from "./reporting.ts";
+import { ImageGone, type PlannedTask, type TaskRuntime } from "./runtime.ts";
+import type { Checkpoint, Phase, Situation, Stop, StopCause } from "./situation.ts";
+import { mergeStop, shiftStop, type StopRequest, stopRequestOf } from "./stop-requests.ts";
 import { secretValues, withoutSecrets } from "./task-secrets.ts";
 
 export interface TaskParts {
@@ -26,7 +31,7 @@ export interface TaskParts {
   watches: readonly Watch[];
   takesKilling: boolean;
   /** Whether the container of a task with this outcome stays for a post-mortem; the reaper removes it later. */
-  keepsContainer: (outcome: Outcome) => boolean;
+  keepsContainer: (outcome: Outcome, finishedAt: number | undefined) => boolean;
   /** Said once, at the task's beginning. */
   warnings: readonly string[];
   exitStates: ExitStates;
@@ -36,6 +41,8 @@ export interface TaskParts {
   /** Where neither the KILL nor the TaskInfo gives a grace period, milliseconds. */
   defaultGracePeriodMs: number;
   now: () => number;
+  /** Milliseconds that no setting of the host's clock moves. */
+  monotonic: () => number;
   log: TaskLog;
   /** Told of every update that goes to the agent. */
   onUpdate: (update: RequestedUpdate) => void;
@@ -48,13 +55,21 @@ export interface TaskParts {
 }
 
 const RETRY_STEP = { attempts: Number.POSITIVE_INFINITY, firstDelayMs: 250, maxDelayMs: 10_000 };
-/** A terminal message is shown in lists; the sandbox has the rest. */
-const LAST_LINES_IN_MESSAGE = 5;
 const MAX_EVENTS = 100;
 /** All afterStop hooks together: the agent waits for the terminal update, and the framework for the resources. */
 const AFTER_STOP_BUDGET_MS = 30_000;
 /** After a shutdown the agent kills the executor soon: half of what is kept back of its grace period. */
 const AFTER_SHUTDOWN_BUDGET_MS = 1000;
+/** The last output is a help, the terminal update is a duty: it waits no longer than this for it. */
+const LAST_LOGS_BUDGET_MS = 15_000;
+/** While a task is stopped a runtime that does not answer is given up after this long, and its process is looked at directly. */
+const STOP_PATIENCE_MS = 5000;
+/** How long the runtime has to tell the exit status of a process that is gone, before the end is told without it. */
+const EXIT_STATUS_PATIENCE_MS = 10_000;
+/** What cannot be removed for this long is left to the reaper: the agent and the framework are not to wait for a busy disk. */
+const REMOVAL_PATIENCE_MS = 60_000;
+/** A pull tells its progress every second; a task's events are no place for all of it. */
+const PULL_NOTE_EVERY_MS = 5000;
 
 /**
  * The reconciler of one task. It holds what is known, asks {@link decide} for the next step, takes it, and asks again.
@@ -65,6 +80,7 @@ const AFTER_SHUTDOWN_BUDGET_MS = 1000;
  *   the step under way is then no longer the step decided, it is aborted: so a KILL cuts a pull short, and an exit a drain.
  * - An irreversible step (start, first signal, remove) is decided only when the worker holds the checkpoint that allows it.
  * - At most one terminal update is asked for; it is asked again after a worker's return until the worker has taken it.
+ * - Nothing that goes wrong in here ends the loop, or reaches another task.
  */
 export class Task {
   readonly identity: TaskIdentity;
@@ -74,9 +90,9 @@ export class Task {
   readonly events: TaskEvent[] = [];
   readonly #parts: TaskParts;
   #task: TaskInfo | undefined;
-  #checkpoint: Checkpoint;
-  #sequence: number;
-  #heldSequence: number;
+  readonly #kept: CheckpointKeeper;
+  readonly #reporting: Reporting;
+  readonly #jumps: ClockJumps;
   #observed: Observed | undefined;
   /** Counts the news about the runtime, to tell an inspection that was overtaken by them. */
   #sightings = 0;
@@ -88,12 +104,11 @@ export class Task {
   #logsCopied = false;
   #removed = false;
   #lastLines: string[] = [];
-  #lastStatus: TaskRecord["lastStatus"];
   #terminalAcknowledged: boolean;
   #healthy: boolean;
-  #reportedHealth: boolean | undefined;
-  #checkStatus: RequestedUpdate["checkStatus"];
-  #pendingReport: RequestedUpdate | undefined;
+  #goneSince: number | undefined;
+  #removingSince: number | undefined;
+  #pullNotedAt = Number.NEGATIVE_INFINITY;
   #endWatches: Array<() => void> | undefined;
   #failedAttempts = 0;
   #retryAt: number | undefined;
@@ -108,13 +123,17 @@ export class Task {
     this.runtime = parts.runtime;
     this.launchedAt = parts.record.launchedAt;
     this.group = parts.record.group;
-    const held = parts.record.checkpoint;
-    this.#checkpoint = held === undefined ? { ...FRESH_CHECKPOINT } : (held.data as Checkpoint);
-    this.#sequence = held?.sequence ?? 0;
-    this.#heldSequence = this.#sequence;
-    this.#lastStatus = parts.record.lastStatus;
+    this.#kept = new CheckpointKeeper(parts.record, {
+      send: (message) => parts.worker.send(message),
+      onDropped: (what) => this.#note("warning", `its checkpoint grew too large and lost its ${what}`),
+    });
+    this.#reporting = new Reporting(parts.record);
+    this.#jumps = new ClockJumps(parts.now, parts.monotonic);
     this.#terminalAcknowledged = parts.record.terminalAcknowledged === true;
-    this.#reportedHealth = parts.record.lastStatus?.healthy;
+    if (!this.#kept.readable) {
+      parts.log.error(this.#fields(), "a task's checkpoint cannot be read; it is taken for one that was started");
+      this.#keep({});
+    }
     if (parts.task instanceof TaskFailure) {
       this.#task = undefined;
       this.#healthy = false;
@@ -127,6 +146,16 @@ export class Task {
       for (const { name, value } of secretValues(parts.task)) parts.secrets.hide(name, value, `the TaskInfo's secret ${name}`);
     }
     if (parts.record.wanted !== undefined) this.want(parts.record.wanted);
+    this.#stopIfToldOver();
+  }
+
+  get #checkpoint(): Checkpoint {
+    return this.#kept.data;
+  }
+
+  /** How the task ended; undefined while it has not. */
+  get outcome(): Outcome | undefined {
+    return this.#checkpoint.outcome;
   }
 
   /** Begins to reconcile; returns at once. */
@@ -143,10 +172,10 @@ export class Task {
       phase: this.#checkpoint.phase,
       step: this.#step.kind === "wait" ? this.#step.why : this.#step.kind,
       observed: this.#observed,
-      lastStatus: this.#lastStatus,
+      lastStatus: this.#reporting.lastStatus,
       worker: this.#parts.worker.presence,
       launchedAt: this.launchedAt,
-      healthy: this.#reportedHealth,
+      healthy: this.#reporting.healthy,
       stop: this.#checkpoint.stop,
       outcome: this.#checkpoint.outcome,
       image: this.#plan?.image ?? this.#task?.container?.docker?.image,
@@ -159,30 +188,17 @@ export class Task {
 
   /** The worker repeats this in every hello, so it may come again and again. */
   want(wanted: Wanted): void {
-    const given = wanted.gracePeriodMs;
-    if (wanted.kind === "shutdown") {
-      // Mesos kills the executor when its grace period is over; two seconds of it are for the terminal update's way to the agent.
-      const budget = Math.max(0, (given ?? SHUTDOWN_GRACE_MS) - SHUTDOWN_RESERVE_MS);
-      const grace = Math.min(this.#defaultGrace(), Math.max(0, budget - SHUTDOWN_HOOKS_MS));
-      this.#stop(
-        {
-          cause: "shutdown",
-          message: "the agent shut the executor down",
-          gracePeriodMs: grace,
-          signalBy: wanted.receivedAt + budget - grace,
-        },
-        wanted.receivedAt,
-      );
-      return;
-    }
-    const cause: StopCause = wanted.cause === "signal" ? "worker-signal" : "framework-kill";
-    const message = cause === "worker-signal" ? "the executor was told to end by SIGTERM" : "killed on request of the framework";
-    this.#stop({ cause, message, gracePeriodMs: given ?? this.#defaultGrace() }, wanted.receivedAt);
+    this.#stop(stopRequestOf(wanted, { defaultGraceMs: this.#defaultGrace(), now: this.#parts.now() }));
   }
 
   /** A stop that the supervisor or its operator decides. */
   stop(cause: StopCause, message: string, gracePeriodMs: number = this.#defaultGrace()): void {
-    this.#stop({ cause, message, gracePeriodMs }, this.#parts.now());
+    this.#stop({ cause, message, gracePeriodMs, requestedAt: this.#parts.now() });
+  }
+
+  /** The task's output, for `berth logs`. */
+  output(query: LogQuery, signal: AbortSignal): AsyncIterable<LogLine> {
+    return this.#parts.logs.read(query, signal);
   }
 
   /** The runtime may look different now. */
@@ -194,13 +210,19 @@ export class Task {
 
   /** The worker is back, with what it holds of the task. */
   workerReturned(record: TaskRecord): void {
-    this.#lastStatus = record.lastStatus;
+    this.#reporting.workerReturned(record);
     if (record.terminalAcknowledged === true) this.#terminalAcknowledged = true;
-    this.#heldSequence = record.checkpoint?.sequence ?? 0;
-    if (this.#heldSequence < this.#sequence) this.#sendCheckpoint();
+    this.#kept.returned(record.checkpoint);
     this.runtime.workerTold?.(record);
     if (record.wanted !== undefined) this.want(record.wanted);
+    this.#stopIfToldOver();
     this.observeAgain();
+  }
+
+  /** A worker that no supervisor served in time has told the task's end by itself: what is left of it must go, and nothing be started. */
+  #stopIfToldOver(): void {
+    if (this.#reporting.ended && this.#checkpoint.stop === undefined)
+      this.stop("worker-gave-up", "its executor has reported its end already");
   }
 
   /** The worker is away or dead. */
@@ -212,7 +234,7 @@ export class Task {
   }
 
   held(sequence: number): void {
-    this.#heldSequence = Math.max(this.#heldSequence, sequence);
+    this.#kept.held(sequence);
     this.#changed();
   }
 
@@ -236,25 +258,27 @@ export class Task {
     return policy === undefined ? (this.#plan?.gracePeriodMs ?? this.#parts.defaultGracePeriodMs) : policy.nanoseconds / 1e6;
   }
 
-  /** The first cause stays; a later request can only make the end come sooner. */
-  #stop(request: Pick<Stop, "cause" | "message" | "gracePeriodMs"> & { signalBy?: number }, requestedAt: number): void {
+  #stop(request: StopRequest): void {
     if (this.#checkpoint.phase === "ended") return;
+    this.#noticeClockJump();
     const before = this.#checkpoint.stop;
-    if (before === undefined) {
-      const signalBy = request.signalBy ?? requestedAt + this.#parts.hooks.of("beforeStop").reduce((sum, hook) => sum + hook.timeoutMs, 0);
-      this.#note("stop", `${request.message} (grace period ${request.gracePeriodMs} ms)`);
-      this.#keep({ stop: { ...request, requestedAt, signalBy } });
-    } else if (before.requestedAt !== requestedAt) {
-      const signalBy = request.signalBy ?? this.#parts.now();
-      const shorter = {
-        gracePeriodMs: Math.min(before.gracePeriodMs, request.gracePeriodMs),
-        signalBy: Math.min(before.signalBy, signalBy),
-      };
-      if (shorter.gracePeriodMs === before.gracePeriodMs && shorter.signalBy === before.signalBy) return;
-      this.#note("stop sooner", request.message);
-      this.#keep({ stop: { ...before, ...shorter } });
-    } else return;
+    const drainMs = this.#parts.hooks.of("beforeStop").reduce((sum, hook) => sum + hook.timeoutMs, 0);
+    const stop = mergeStop(before, request, { now: this.#parts.now(), drainMs });
+    if (stop === undefined) return;
+    if (before === undefined) this.#note("stop", `${request.message} (grace period ${formatDuration(request.gracePeriodMs)})`);
+    else this.#note("stop sooner", request.message);
+    this.#keep({ stop });
     this.#changed();
+  }
+
+  /** A clock that is set must neither cut a grace period short nor make it last for hours. */
+  #noticeClockJump(): void {
+    const jump = this.#jumps.take();
+    if (jump === 0) return;
+    const { stop } = this.#checkpoint;
+    this.#parts.log.warn({ ...this.#fields(), jumpMs: Math.round(jump) }, "the host's clock was set; the task's deadlines are moved along");
+    if (this.#retryAt !== undefined) this.#retryAt += jump;
+    if (stop !== undefined && this.#checkpoint.phase !== "ended") this.#keep({ stop: shiftStop(stop, jump) });
   }
 
   #situation(): Situation {
@@ -263,7 +287,7 @@ export class Task {
     return {
       now: parts.now(),
       checkpoint,
-      held: presence === "dead" || this.#heldSequence >= this.#sequence,
+      held: presence === "dead" || this.#kept.isHeld,
       worker: presence,
       observed: this.#observed,
       planned: this.#plan !== undefined,
@@ -274,35 +298,43 @@ export class Task {
       cleanedUp: this.#cleanedUp,
       logsCopied: this.#logsCopied,
       removed: this.#removed,
-      lastStatus: this.#lastStatus,
+      lastStatus: this.#reporting.lastStatus,
       terminalAcknowledged: this.#terminalAcknowledged,
       takesKilling: parts.takesKilling,
       healthy: this.#healthy,
-      ...(this.#pendingReport === undefined ? {} : { pendingReport: this.#pendingReport }),
+      ...(this.#reporting.pending === undefined ? {} : { pendingReport: this.#reporting.pending }),
     };
   }
 
   async #loop(): Promise<void> {
     while (!this.#finished) {
-      const step = this.#nextStep();
-      this.#step = step;
-      if (step.kind === "wait") {
-        await this.#sleep(step.until);
-        continue;
-      }
-      this.#stepAbort = new AbortController();
-      const timer = step.kind === "hooks" && step.until !== undefined ? this.#abortAt(this.#stepAbort, step.until) : undefined;
       try {
-        await this.#take(step, this.#stepAbort.signal);
-        this.#failedAttempts = 0;
-        this.#retryAt = undefined;
-      } catch (error) {
-        if (!this.#stepAbort.signal.aborted) this.#failed(step, error);
-        // A create that was cut short may have come through all the same.
-        else if (step.kind === "create") this.#observed = undefined;
-      } finally {
-        clearTimeout(timer);
+        await this.#turn();
+      } catch (err) {
+        // A fault of ours: the task goes on as well as it can, and no other notices.
+        this.#parts.log.error({ ...this.#fields(), err }, "a task's reconciler failed; it goes on");
+        await this.#sleep(this.#parts.now() + RETRY_STEP.maxDelayMs);
       }
+    }
+  }
+
+  async #turn(): Promise<void> {
+    this.#noticeClockJump();
+    const step = this.#nextStep();
+    this.#step = step;
+    if (step.kind === "wait") return await this.#sleep(step.until);
+    this.#stepAbort = new AbortController();
+    const timer = step.kind === "hooks" && step.until !== undefined ? this.#abortAt(this.#stepAbort, step.until) : undefined;
+    try {
+      await this.#take(step, this.#stepAbort.signal);
+      this.#failedAttempts = 0;
+      this.#retryAt = undefined;
+    } catch (error) {
+      if (!this.#stepAbort.signal.aborted) this.#failed(step, error);
+      // A create that was cut short may have come through all the same.
+      else if (step.kind === "create") this.#observed = undefined;
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -321,7 +353,8 @@ export class Task {
 
   #sleep(until: number | undefined): Promise<void> {
     return new Promise((resolve) => {
-      const timer = until === undefined ? undefined : setTimeout(resolve, Math.max(0, until - this.#parts.now()));
+      // Node's timers overflow after 24.8 days; one that ends too early only has the step decided again.
+      const timer = until === undefined ? undefined : setTimeout(resolve, Math.min(MAX_TIMER_MS, Math.max(0, until - this.#parts.now())));
       this.#wake = () => {
         clearTimeout(timer);
         resolve();
@@ -342,7 +375,8 @@ export class Task {
 
   #failed(step: Step, error: unknown): void {
     const message = this.#parts.secrets.mask(error instanceof Error ? error.message : String(error));
-    if (TaskFailure.is(error) && LAUNCH_STEPS.has(step.kind)) {
+    if (error instanceof ImageGone) this.#imageReady = false;
+    if (TaskFailure.is(error) && LAUNCH_STEPS.has(step.kind) && this.#checkpoint.stop === undefined) {
       this.#note(`${step.kind} failed`, message);
       if (this.#observed?.state === "running") this.stop("hook-failure", message);
       else this.#conclude({ ...failureOutcome(error), message });
@@ -367,14 +401,15 @@ export class Task {
       case "report-state":
         return this.#report({ state: step.state });
       case "pull":
-        await this.runtime.pull(signal, (text) => this.#note("pulling", text));
+        await this.runtime.pull(signal, (text) => this.#notePull(text));
         this.#imageReady = true;
         return;
       case "resolve-secrets":
         return await this.#resolveSecrets(signal);
       case "create":
         await this.runtime.create(this.#resolved ?? {}, signal);
-        this.#resolved = {};
+        // The values are not kept: a container that has to be made once more gets them read anew.
+        this.#resolved = undefined;
         this.#createdHere = true;
         this.#note("created", this.runtime.name);
         return await this.#look();
@@ -397,18 +432,14 @@ export class Task {
       case "conclude":
         return this.#conclude(this.#outcome());
       case "copy-logs":
-        this.#lastLines = await this.#parts.logs.finish(this.#observed, this.#checkpoint.outcome as Outcome);
-        this.#logsCopied = true;
-        return;
+        return await this.#copyLogs();
       case "report-outcome":
         return this.#reportOutcome();
       case "remove":
-        if (this.#checkpoint.outcome === undefined || !this.#parts.keepsContainer(this.#checkpoint.outcome)) await this.runtime.remove();
-        else this.#note("kept", `${this.runtime.name}, for a look at it`);
-        this.#removed = true;
-        return;
+        return await this.#remove();
       case "finish":
         this.#finished = true;
+        this.#stopWatching();
         this.#parts.secrets.forget();
         this.#parts.onFinished();
         return;
@@ -453,7 +484,7 @@ export class Task {
   async #resolveSecrets(signal: AbortSignal): Promise<void> {
     const { environment, leases } = await this.#parts.secrets.resolve(this.#plan?.environment ?? {}, signal);
     this.#resolved = environment;
-    if (leases.length > 0) this.#keep({ leases });
+    if (leases.length > 0) this.#keep({ leases: [...(this.#checkpoint.leases ?? []), ...leases] });
   }
 
   async #runHooks(stage: Stage, signal: AbortSignal): Promise<void> {
@@ -509,13 +540,71 @@ export class Task {
     // Noted before it is sent: a supervisor that comes back must not start the grace period anew.
     this.#keep({ stop: { ...stop, signalledAt: stop.signalledAt ?? now, ...(signal === "SIGKILL" ? { killedAt: now } : {}) } });
     this.#note(signal, stop.message);
-    await this.runtime.signal(signal);
+    try {
+      await within(STOP_PATIENCE_MS, (abort) => this.runtime.signal(signal, abort));
+    } catch (error) {
+      const process = this.#process;
+      if (process === undefined || this.runtime.signalDirectly?.(process, signal) !== true) throw error;
+      this.#note(`${signal} sent to the process itself`, error instanceof Error ? error.message : String(error));
+    }
     await this.#look();
+  }
+
+  /** The process of the task, where it can be found without its runtime. */
+  get #process(): { id: string; pid: number } | undefined {
+    const { id, pid } = this.#checkpoint;
+    return id === undefined || pid === undefined || this.runtime.glimpse === undefined ? undefined : { id, pid };
+  }
+
+  async #inspect(): Promise<Observed> {
+    const process = this.#checkpoint.stop === undefined ? undefined : this.#process;
+    if (process === undefined) return await this.runtime.inspect();
+    try {
+      return await within(STOP_PATIENCE_MS, (abort) => this.runtime.inspect(abort));
+    } catch (error) {
+      return this.#glimpse(process, error);
+    }
+  }
+
+  /** A stop must come to its end although the engine hangs: the process itself is looked at. */
+  #glimpse(process: { id: string; pid: number }, error: unknown): Observed {
+    const now = this.#parts.monotonic();
+    if (this.runtime.glimpse?.(process) === "running") {
+      this.#goneSince = undefined;
+      return { state: "running", ...process, startedAt: this.#checkpoint.startedAt ?? 0, addresses: [] };
+    }
+    this.#goneSince ??= now;
+    if (now - this.#goneSince < EXIT_STATUS_PATIENCE_MS) throw error;
+    return { state: "absent", why: `its process is gone, but its exit status is unknown because the engine does not answer` };
+  }
+
+  async #copyLogs(): Promise<void> {
+    try {
+      this.#lastLines = await within(LAST_LOGS_BUDGET_MS, () =>
+        this.#parts.logs.finish(this.#observed, this.#checkpoint.outcome as Outcome),
+      );
+    } catch (error) {
+      this.#note("warning", `its last output could not be copied: ${error instanceof Error ? error.message : String(error)}`);
+    }
+    this.#logsCopied = true;
+  }
+
+  async #remove(): Promise<void> {
+    const { outcome, exit } = this.#checkpoint;
+    const now = this.#parts.monotonic();
+    this.#removingSince ??= now;
+    if (outcome !== undefined && this.#parts.keepsContainer(outcome, exit?.finishedAt)) {
+      this.#note("kept", `${this.runtime.name}, for a look at it`);
+    } else if (now - this.#removingSince > REMOVAL_PATIENCE_MS) {
+      this.#note("left behind", `${this.runtime.name} cannot be removed now; it is tried again later`);
+      this.#parts.log.warn(this.#fields(), "a container cannot be removed; its worker is let go and the removal is tried again later");
+    } else await this.runtime.remove();
+    this.#removed = true;
   }
 
   async #look(): Promise<void> {
     const generation = this.#sightings;
-    this.#see(await this.runtime.inspect());
+    this.#see(await this.#inspect());
     // Something happened while the answer was on its way: it may be older than the news.
     if (generation !== this.#sightings) this.#observed = undefined;
   }
@@ -533,7 +622,10 @@ export class Task {
   }
 
   #seeRunning(observed: Extract<Observed, { state: "running" }>): void {
-    if (this.#checkpoint.startedAt === undefined) this.#keep({ startedAt: observed.startedAt });
+    if (this.#checkpoint.startedAt === undefined) {
+      const pid = this.runtime.pidOf?.(observed);
+      this.#keep({ startedAt: observed.startedAt, ...(pid === undefined ? {} : { pid }) });
+    }
     this.#parts.worker.send({ type: "title", text: this.runtime.title(observed) });
     this.#parts.logs.follow(observed, this.#checkpoint.logs);
     if (this.#endWatches !== undefined || this.#task === undefined || this.#checkpoint.stop !== undefined) return;
@@ -545,7 +637,15 @@ export class Task {
       healthyBefore: this.#checkpoint.healthy,
     };
     const verdicts = this.#verdicts();
-    this.#endWatches = this.#parts.watches.map((watch) => watch.begin(watched, verdicts));
+    const ends: Array<() => void> = [];
+    this.#endWatches = ends;
+    for (const watch of this.#parts.watches) {
+      try {
+        ends.push(watch.begin(watched, verdicts));
+      } catch (err) {
+        this.#parts.log.error({ ...this.#fields(), watch: watch.name, err }, "a watch over a task could not begin");
+      }
+    }
   }
 
   #stopWatching(): void {
@@ -559,15 +659,12 @@ export class Task {
         if (this.#checkpoint.stop !== undefined) return;
         if (healthy) this.#healthy = true;
         if (this.#checkpoint.healthy !== healthy) this.#keep({ healthy });
-        this.#reportedHealth = healthy;
-        if (report?.checkStatus !== undefined) this.#checkStatus = report.checkStatus;
-        if (report !== undefined) this.#pendingReport = { state: "TASK_RUNNING", healthy, ...report };
+        this.#reporting.health(healthy, report);
         this.#changed();
       },
       check: (report) => {
         if (this.#checkpoint.stop !== undefined) return;
-        this.#checkStatus = report.checkStatus ?? this.#checkStatus;
-        this.#pendingReport = { state: "TASK_RUNNING", ...report };
+        this.#reporting.check(report);
         this.#changed();
       },
       stop: (cause, message, gracePeriodMs) => this.stop(cause, message, gracePeriodMs),
@@ -591,7 +688,7 @@ export class Task {
     if (this.#checkpoint.startedAt === undefined && stop !== undefined) {
       return { ...outcomeOfStop(stop, "it had not been started yet"), reason: "REASON_TASK_KILLED_DURING_LAUNCH" };
     }
-    return outcomeOfVanishing(stop, this.runtime.name);
+    return outcomeOfVanishing(stop, this.runtime.name, observed?.state === "absent" ? observed.why : undefined);
   }
 
   #conclude(outcome: Outcome): void {
@@ -605,25 +702,9 @@ export class Task {
   }
 
   #report(update: RequestedUpdate): void {
-    const observed = this.#observed;
-    const full: RequestedUpdate = { ...update };
-    if (this.#checkStatus !== undefined && full.checkStatus === undefined) full.checkStatus = this.#checkStatus;
-    if (full.checkStatus === undefined && this.#task?.check !== undefined) {
-      const member = this.#task.check.type.toLowerCase();
-      full.checkStatus = { type: this.#task.check.type, [member]: {} };
-    }
-    if (full.healthy === undefined && this.#reportedHealth !== undefined) full.healthy = this.#reportedHealth;
-    if (observed?.state === "running" && observed.addresses.length > 0) {
-      full.containerStatus = {
-        network_infos: observed.addresses.map(({ network, protocol, address }) => ({
-          name: network,
-          ip_addresses: [{ protocol, ip_address: address }],
-        })),
-      };
-    }
+    const full = this.#reporting.complete(update, { task: this.#task, observed: this.#observed, now: this.#parts.now() });
     this.#parts.worker.send({ type: "update", taskId: this.identity.taskId, update: full });
     this.#parts.onUpdate(full);
-    this.#lastStatus = { state: full.state, at: this.#parts.now(), ...(full.message === undefined ? {} : { message: full.message }) };
     this.#note(full.state, full.message);
     this.#parts.log.info(
       { ...this.#fields(), state: full.state, healthy: full.healthy, reason: full.reason },
@@ -632,33 +713,24 @@ export class Task {
   }
 
   #reportPending(): void {
-    const report = this.#pendingReport;
-    this.#pendingReport = undefined;
+    const report = this.#reporting.takePending();
     if (report !== undefined) this.#report(report);
   }
 
   #reportOutcome(): void {
-    const outcome = this.#checkpoint.outcome as Outcome;
-    const exitCode = this.#checkpoint.exit?.exitCode;
-    const lines = outcome.state === "TASK_FAILED" ? this.#lastLines.slice(-LAST_LINES_IN_MESSAGE) : [];
-    const message = lines.length === 0 ? outcome.message : `${outcome.message}; last output:\n${lines.join("\n")}`;
-    this.#report({
-      state: outcome.state,
-      message: this.#parts.secrets.mask(message),
-      ...(outcome.reason === undefined ? {} : { reason: outcome.reason }),
-      ...(outcome.healthy === undefined ? {} : { healthy: outcome.healthy }),
-      ...(exitCode === undefined ? {} : { labels: [{ key: "berth.exit-code", value: String(exitCode) }] }),
-    });
+    const { outcome, exit } = this.#checkpoint;
+    this.#report(terminalUpdate(outcome as Outcome, exit, this.#lastLines, (text) => this.#parts.secrets.mask(text)));
   }
 
   #keep(patch: Partial<Checkpoint>): void {
-    this.#checkpoint = { ...this.#checkpoint, ...patch };
-    this.#sequence += 1;
-    this.#sendCheckpoint();
+    this.#kept.keep(patch);
   }
 
-  #sendCheckpoint(): void {
-    this.#parts.worker.send({ type: "checkpoint", taskId: this.identity.taskId, sequence: this.#sequence, data: this.#checkpoint });
+  #notePull(text: string): void {
+    const now = this.#parts.monotonic();
+    if (now - this.#pullNotedAt < PULL_NOTE_EVERY_MS) return;
+    this.#pullNotedAt = now;
+    this.#note("pulling", text);
   }
 
   #note(what: string, detail?: string): void {
@@ -675,12 +747,28 @@ export class Task {
   }
 }
 
-/** Shutdown grace period of an agent that names none, milliseconds (the agent's own default). */
-const SHUTDOWN_GRACE_MS = 5000;
-/** What is left of it for the terminal update after the process is gone: Mesos's own executors keep the same reserve. */
-const SHUTDOWN_RESERVE_MS = 2000;
-/** What deregistration gets before the first signal of a shutdown. */
-const SHUTDOWN_HOOKS_MS = 500;
+/** Node's timers overflow beyond this. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** Waits for `work` no longer than this; its signal then aborts, and the wait is over whether it heeds that or not. */
+async function within<T>(ms: number, work: (abort: AbortSignal) => Promise<T>): Promise<T> {
+  const abort = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      const error = new Error(`no answer within ${formatDuration(ms)}`);
+      abort.abort(error);
+      reject(error);
+    }, ms);
+  });
+  const running = work(abort.signal);
+  running.catch(() => {}); // One that is left behind may still fail.
+  try {
+    return await Promise.race([running, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
 
 /** Steps that may take long and lose nothing when they are cut short. */
 const INTERRUPTIBLE: ReadonlySet<Step["kind"]> = new Set(["plan", "pull", "resolve-secrets", "create", "hooks"]);
