@@ -186,7 +186,6 @@ export class Supervisor {
       }),
       details: async () => ({ docker: await engine.statistics().catch(() => null) }),
       metrics: () => hostMetrics({ executors, engine, vault, transitions, lag, version: VERSION }),
-      logs: async function* () {},
     });
     this.#admin = createAdminServer(routes, log, (text) => secrets.mask(text));
   }

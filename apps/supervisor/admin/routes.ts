@@ -3,6 +3,7 @@ import { PROTOCOL_VERSIONS } from "@berth/protocol";
 import { z } from "zod";
 import type { EventJournal } from "../event-journal.ts";
 import type { Executors } from "../executor/executors.ts";
+import type { LogQuery } from "../task/ports.ts";
 import { AdminError, type AdminHandler, type AdminRequest, type AdminRoutes } from "./http.ts";
 import { findTask, summarize } from "./task-views.ts";
 
@@ -21,14 +22,6 @@ export interface AdminParts {
   dependencies: () => Record<string, { ready: boolean; detail: string }>;
   details: () => Promise<object>;
   metrics: () => Promise<string>;
-  logs: (taskId: string, request: LogQuery, signal: AbortSignal) => AsyncIterable<unknown>;
-}
-
-export interface LogQuery {
-  follow: boolean;
-  /** Milliseconds since the epoch. */
-  since?: number;
-  tail?: number;
 }
 
 const KillBody = z.object({ gracePeriodMs: z.number().min(0).optional() }).default({});
@@ -64,7 +57,7 @@ export function adminRoutes(parts: AdminParts): AdminRoutes {
     },
     "GET /v1/tasks/:id/logs": ({ parameters, query, signal }) => {
       const task = findTask(executors, parameters.id ?? "");
-      return { lines: jsonLines(parts.logs(task.identity.taskId, logQuery(query), signal)) };
+      return { lines: jsonLines(task.output(logQuery(query), signal)) };
     },
     "GET /v1/events": ({ query, signal }) => {
       const since = Number(query.get("since") ?? 0);

@@ -6,7 +6,7 @@ import type { Observed, TaskIdentity } from "@berth/runtime";
 import type { ContainerSummary, DockerEngine } from "@berth/runtime/docker/engine";
 import type { Executor } from "../executor/executor.ts";
 import type { Outcome } from "../task/outcome.ts";
-import type { LogPort, TaskLog } from "../task/ports.ts";
+import type { LogLine, LogPort, LogQuery, TaskLog } from "../task/ports.ts";
 import type { TaskRuntime } from "../task/runtime.ts";
 import { taskKey } from "../task-key.ts";
 import type { TaskLogOptions } from "./log-options.ts";
@@ -69,6 +69,14 @@ export class TaskLogs implements LogPort {
     } catch (err) {
       log.warn({ taskId: identity.taskId, err }, "the task's last output could not be copied");
       return [];
+    }
+  }
+
+  async *read(query: LogQuery, signal: AbortSignal): AsyncGenerator<LogLine> {
+    const source = await this.#findSource();
+    if (source === undefined) return;
+    for await (const lines of this.#parts.lane.read({ source, ...query }, signal)) {
+      for (const { stream, time, bytes } of lines) yield { stream, time, text: Buffer.from(bytes).toString("utf8") };
     }
   }
 
