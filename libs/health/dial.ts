@@ -75,8 +75,9 @@ interface Dialled {
 }
 
 function startShell(network: string, script: string, { host, port, signal }: Dialled) {
-  const argv = ["nsenter", `--net=${network}`, "bash", "-c", script, "bash", host, String(port)];
-  const { child, ended } = spawnGroup(argv, { stdio: ["pipe", "pipe", "pipe"] }, signal);
+  // Its stdin is a socket, so a bash with nobody's SHLVL (systemd's) takes itself for rshd's and reads ~/.bashrc.
+  const argv = ["nsenter", `--net=${network}`, "bash", "--norc", "--noprofile", "-c", script, "bash", host, String(port)];
+  const { child, ended } = spawnGroup(argv, { stdio: ["pipe", "pipe", "pipe"], env: shellEnvironment() }, signal);
   let complaint = "";
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {
     complaint = (complaint + text).slice(-1000);
@@ -97,6 +98,11 @@ function startShell(network: string, script: string, { host, port, signal }: Dia
   const settled = settle();
   settled.catch(() => {});
   return { child, settled };
+}
+
+/** Nothing of the daemon's own: it holds credentials, and a BASH_ENV would be run. */
+function shellEnvironment(): Record<string, string> {
+  return { PATH: `${process.env.PATH ?? ""}:/usr/local/bin:/usr/bin:/bin`, LC_ALL: "C" };
 }
 
 /** bash: line 1: connect: Connection refused */

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { TaskInfo } from "@berth/mesos/task-info";
 import { DockerEngine } from "@berth/runtime/docker/engine";
@@ -186,6 +187,29 @@ test("a command beside a command task: its user, environment and directory; kill
     await waitFor(
       () => !/sleep 471[23]/.test(execFileSync("ps", ["-eo", "args"], { encoding: "utf8" }).replaceAll(/setsid sleep 4712 &.*/g, "")),
     );
+  } finally {
+    task.kill("SIGKILL");
+    await once(task, "exit");
+  }
+});
+
+test("a command beside a command task that the agent gave namespaces of its own runs in them", { skip }, async () => {
+  const task = spawn("unshare", ["--mount", "--pid", "--net", "--fork", "--mount-proc", "--kill-child", "sleep", "4716"]);
+  try {
+    const pid = await waitFor(() =>
+      Number(execFileSync("sh", ["-c", `cat /proc/${task.pid}/task/*/children`], { encoding: "utf8" }).trim()),
+    );
+    await waitFor(() => readFileSync(`/proc/${pid}/comm`, "utf8") === "sleep\n");
+    const { told, verdicts } = recorder();
+    // In a pid namespace of its own with its own /proc, and with no network but a loopback that is down.
+    const value = 'test "$(cat /proc/1/comm)" = sleep && ! grep -q eth /proc/net/dev && exit 6';
+    const check = { type: "COMMAND", delay_seconds: 0, interval_seconds: 0.1, command: { command: { value } } };
+
+    const end = watches().check.begin(taskWith({ check }, { pid, id: String(pid) }), verdicts);
+    await waitFor(() => told.length === 1);
+    end();
+
+    assert.deepEqual(JSON.parse(told[0] ?? ""), { type: "COMMAND", command: { exit_code: 6 } });
   } finally {
     task.kill("SIGKILL");
     await once(task, "exit");

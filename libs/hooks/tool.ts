@@ -15,7 +15,9 @@ export function runTool({ argv, input, signal, timeoutMs = TIMEOUT_MS }: ToolReq
   const limit = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
   const [program = "", ...args] = argv;
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"], signal: limit, killSignal: "SIGKILL" });
+    // Nothing of the daemon's own environment, which holds credentials; what it runs often lives in sbin.
+    const env = { PATH: `${process.env.PATH ?? ""}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin`, LC_ALL: "C" };
+    const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"], env, signal: limit, killSignal: "SIGKILL" });
     let output = "";
     let complaint = "";
     child.stdout.setEncoding("utf8").on("data", (text: string) => {

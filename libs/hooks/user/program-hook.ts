@@ -68,7 +68,7 @@ function resultOf(name: string, output: string, stage: Stage): HookResult | unde
 function runProgram(argv: readonly string[], input: string, name: string, { signal, log }: HookContext): Promise<string> {
   const [program = "", ...args] = argv;
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"], detached: true, cwd: "/" });
+    const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"], detached: true, cwd: "/", env: environment() });
     let output = "";
     let complaint = "";
     const kill = (): void => killGroup(child.pid);
@@ -104,6 +104,12 @@ function runProgram(argv: readonly string[], input: string, name: string, { sign
       );
     });
   });
+}
+
+/** The daemon's own variables hold credentials that a hook has no need of. */
+function environment(): Record<string, string> {
+  const { PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", HOME = "/", LANG = "C.UTF-8", TZ } = process.env;
+  return { PATH, HOME, LANG, ...(TZ === undefined ? {} : { TZ }) };
 }
 
 function killGroup(pid: number | undefined): void {

@@ -62,6 +62,26 @@ test("a program that refuses, fails, hangs or prints garbage: a clear message, i
   assert.doesNotMatch(execFileSync("ps", ["-eo", "args"], { encoding: "utf8" }), /sleep 4714/);
 });
 
+test("a program gets nothing of the daemon's environment but where things are", async () => {
+  await using folder = await tempDir();
+  const exec = write(folder, "hook", `#!/bin/sh\ncat >/dev/null\nprintf '{"state":"%s"}' "$(env | cut -d= -f1 | sort | tr '\\n' ' ')"\n`);
+  const { hooks } = await load({ exec, stages: ["beforeStart"] });
+  const supervisor = new TestSupervisor(...hooks);
+  process.env.BERTH_TEST_CREDENTIAL = "secret";
+  try {
+    await supervisor.run("beforeStart", hookTask());
+  } finally {
+    delete process.env.BERTH_TEST_CREDENTIAL;
+  }
+
+  const names = String(supervisor.states.hook).trim().split(" ");
+  assert.ok(names.includes("PATH"));
+  assert.deepEqual(
+    names.filter((name) => !["PATH", "HOME", "LANG", "TZ", "PWD", "SHLVL", "_", "OLDPWD"].includes(name)),
+    [],
+  );
+});
+
 test("a program that forks is not waited for, and its children end with it", async () => {
   await using folder = await tempDir();
   const exec = write(folder, "hook", "#!/bin/sh\nsleep 4715 &\necho '{\"state\":1}'\n");
