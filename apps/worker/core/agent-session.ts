@@ -81,7 +81,8 @@ export class AgentSession {
 
   /** Drops the stream and subscribes again: the agent no longer knows us as subscribed. */
   resubscribe(why: string): void {
-    if (!this.#ended) this.#failed(this.#generation, why);
+    // Who is on the way back anyway must not be thrown back by the late answer to a call.
+    if (!this.#ended && this.#subscribed) this.#failed(this.#generation, why);
   }
 
   end(): void {
