@@ -79,7 +79,9 @@ export class ApiSource implements Follower {
     clearTimeout(this.#silence);
     this.#response?.destroy();
     this.#response = undefined;
-    this.read(() => {}); // What was received and not relayed comes again: the position does not include it.
+    // What was received and not relayed comes again: the position does not include it.
+    this.#records = [];
+    this.#bytes = 0;
     const response = await this.#request(false);
     const abort = (): void => void response.destroy();
     signal.addEventListener("abort", abort, { once: true });

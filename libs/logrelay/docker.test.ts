@@ -40,7 +40,7 @@ test("every number arrives, over rotation, a new dockerd and new log threads", {
   const script = `i=0; while [ $i -lt ${LINES} ]; do echo "n $i ${padding}"; i=$((i+1)); [ $((i % ${LINES / 10})) = 0 ] && sleep 0.7; done`;
   const positions = new Map<string, LogPosition>();
   let logs = lane(dockerd, positions);
-  const containers = [];
+  const containers: Array<{ id: string; source: LogSource; taskKey: string; sandbox: ReturnType<typeof sandboxOf> }> = [];
   for (let index = 0; index < CONTAINERS; index++) {
     const container = await start(dockerd, script, logConfig);
     // One in four goes through dockerd's API.

@@ -1,0 +1,114 @@
+/**
+ * What relaying 1,000,000 lines of 120 bytes costs, against `docker logs -f` piped to nothing on the same log in the same run.
+ * Prints one JSON line. `ratio`: CPU of relay and dockerd for raw JSON over UDP, divided by the reference's. `lines_ratio`: the
+ * reference's lines a second divided by ours into a sandbox file. The writing of the log is in neither.
+ */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { LogLane, type SinkConfig } from "@berth/logrelay";
+import { BUSYBOX_IMAGE, startDockerd, tempDir, waitFor } from "../tests/harness/index.ts";
+
+const LINES = Number(process.env.BERTH_BENCH_LINES ?? 1_000_000);
+const TICKS = 100;
+
+const quiet = { debug: () => {}, info: () => {}, warn: () => {} };
+/** In another process, so that the receiver's CPU is not ours. */
+const RECEIVER = `const s = require("node:dgram").createSocket({ type: "udp4", recvBufferSize: 4 << 20 }); let n = 0;
+s.on("message", () => { n++; }); s.bind(0, "127.0.0.1", () => process.send({ port: s.address().port }));
+process.on("message", () => process.send({ n })); process.on("disconnect", () => process.exit());`;
+
+function cpuOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "latin1").split(") ")[1]?.split(" ") ?? [];
+  return (Number(fields[11]) + Number(fields[12])) / TICKS;
+}
+
+function ownCpu(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
+}
+
+await using dockerd = await startDockerd();
+await using folder = await tempDir("bench");
+const script = `yes "$(printf '%0119d' 7)" | head -n ${LINES}`;
+const body = {
+  Image: BUSYBOX_IMAGE,
+  Cmd: ["sh", "-c", script],
+  HostConfig: { NetworkMode: "none", LogConfig: { Type: "json-file", Config: {} } },
+};
+const { Id } = await dockerd.api.call<{ Id: string }>("POST", "/containers/create", body);
+await dockerd.api.call("POST", `/containers/${Id}/start`);
+await dockerd.api.call("POST", `/containers/${Id}/wait`);
+const { LogPath } = await dockerd.api.call<{ LogPath: string }>("GET", `/containers/${Id}/json`);
+const daemon = dockerd.pid() as number;
+
+async function reference(): Promise<{ cpu: number; seconds: number }> {
+  const before = cpuOf(daemon);
+  const start = performance.now();
+  const command = `exec 3>&2; TIMEFORMAT='%U %S'; time docker -H ${dockerd.host} logs -f ${Id} >/dev/null`;
+  const child = spawn("bash", ["-c", command], { stdio: ["ignore", "ignore", "pipe"] });
+  let text = "";
+  child.stderr.on("data", (data: Buffer) => {
+    text += data.toString();
+  });
+  await once(child, "exit");
+  const seconds = (performance.now() - start) / 1000;
+  const [user = 0, system = 0] = (text.trim().split("\n").at(-1) ?? "").split(" ").map(Number);
+  return { cpu: cpuOf(daemon) - before + user + system, seconds };
+}
+
+async function ours(sinks: SinkConfig[], done: () => Promise<boolean>): Promise<{ cpu: number; seconds: number; dropped: number }> {
+  const lane = LogLane.open({ docker: { url: dockerd.host, socketPath: dockerd.api.socketPath }, log: quiet });
+  await lane.stats();
+  const before = ownCpu() + cpuOf(daemon);
+  const start = performance.now();
+  const sandbox = { stdoutPath: join(folder.path, "stdout"), stderrPath: join(folder.path, "stderr"), writable: true };
+  const fields = { ServiceName: "bench", Environment: "dev" };
+  await lane.follow({ taskKey: "bench", source: { kind: "json-file", path: LogPath }, sandbox, sinks, fields, hostname: "host1" });
+  await waitFor(done, { deadline: 300_000, interval: 20 });
+  const seconds = (performance.now() - start) / 1000;
+  const cpu = ownCpu() + cpuOf(daemon) - before;
+  const statistics = await lane.stop({ taskKey: "bench", drain: true, deadline: Date.now() + 60_000 });
+  await lane.close();
+  const dropped = statistics?.sinks.flatMap((sink) => Object.values(sink.dropped)).reduce((sum, count) => sum + count, 0) ?? 0;
+  return { cpu, seconds, dropped };
+}
+
+const docker = await reference();
+const file = await ours([{ type: "sandbox" }], async () => {
+  return (statSync(join(folder.path, "stdout"), { throwIfNoEntry: false })?.size ?? 0) >= LINES * 120;
+});
+const receiver = spawn(process.execPath, ["-e", RECEIVER], { stdio: ["ignore", "ignore", "inherit", "ipc"] });
+const [{ port }] = (await once(receiver, "message")) as [{ port: number }];
+const count = async (): Promise<number> => {
+  receiver.send("count");
+  const [{ n }] = (await once(receiver, "message")) as [{ n: number }];
+  return n;
+};
+let arrived = 0;
+let still = 0;
+const udp = await ours([{ type: "json-udp", address: `127.0.0.1:${port}` }], async () => {
+  const now = await count();
+  still = now === arrived && now > 0 ? still + 1 : 0;
+  arrived = now;
+  return arrived >= LINES || still > 100;
+});
+receiver.disconnect();
+const round = (value: number): number => Number(value.toFixed(3));
+console.log(
+  JSON.stringify({
+    bench: "logs",
+    lines: LINES,
+    ratio: round(udp.cpu / docker.cpu),
+    lines_ratio: round(LINES / docker.seconds / (LINES / file.seconds)),
+    lost: LINES - arrived + file.dropped,
+    file_cpu_ratio: round(file.cpu / docker.cpu),
+    cpu_seconds: { reference: round(docker.cpu), udp: round(udp.cpu), file: round(file.cpu) },
+    lines_per_second: {
+      reference: Math.round(LINES / docker.seconds),
+      udp: Math.round(LINES / udp.seconds),
+      file: Math.round(LINES / file.seconds),
+    },
+  }),
+);
