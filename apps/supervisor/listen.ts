@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { lstatSync, readFileSync } from "node:fs";
 import { chmod, chown, mkdir, unlink } from "node:fs/promises";
 import { connect, type Server } from "node:net";
 import { dirname } from "node:path";
@@ -8,6 +8,8 @@ export type SocketSource = { kind: "inherited"; fd: number } | { kind: "path"; p
 
 /** First descriptor that systemd passes (sd_listen_fds(3)). */
 const FIRST_INHERITED_FD = 3;
+/** The size of sun_path, less its final zero: unix(7). */
+const MAX_PATH_BYTES = 107;
 
 /**
  * The sockets for workers and for admin: from systemd's socket unit where it passed them (by name or, without names, in this
@@ -34,12 +36,10 @@ export function socketSources(
  */
 export async function listen(server: Server, source: SocketSource, groupId: number | undefined): Promise<void> {
   if (source.kind === "inherited") return await listening(server, () => server.listen({ fd: source.fd }));
+  if (Buffer.byteLength(source.path) > MAX_PATH_BYTES)
+    throw new Error(`the socket path ${source.path} is too long: a unix socket's path has at most ${MAX_PATH_BYTES} bytes`);
   await mkdir(dirname(source.path), { recursive: true, mode: 0o755 });
-  if (existsSync(source.path)) {
-    if (await isServed(source.path))
-      throw new Error(`another supervisor already serves ${source.path}; stop it first, or set BERTH_SOCKET to another path`);
-    await unlink(source.path);
-  }
+  await freePath(source.path);
   // Access to this socket is access to Docker as root: the file must never be open to others, not even for a moment.
   const before = process.umask(0o177);
   try {
@@ -49,6 +49,16 @@ export async function listen(server: Server, source: SocketSource, groupId: numb
   }
   if (groupId !== undefined) await chown(source.path, -1, groupId).catch(() => {});
   await chmod(source.path, 0o660);
+}
+
+/** Takes a socket file away that nobody serves any more, and nothing else: a path may be mistyped. */
+async function freePath(path: string): Promise<void> {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  if (!found.isSocket()) throw new Error(`${path} is there already and is no socket; remove it, or set BERTH_SOCKET to another path`);
+  if (await isServed(path))
+    throw new Error(`another supervisor already serves ${path}; stop it first, or set BERTH_SOCKET to another path`);
+  await unlink(path);
 }
 
 function listening(server: Server, start: () => void): Promise<void> {
@@ -69,7 +79,8 @@ function isServed(path: string): Promise<boolean> {
       probe.destroy();
       resolve(true);
     });
-    probe.once("error", () => resolve(false));
+    // Only a refusal says that nobody listens: a server that is busy (EAGAIN) or not ours to open (EACCES) is one.
+    probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code !== "ECONNREFUSED" && error.code !== "ENOENT"));
   });
 }
 

@@ -148,7 +148,7 @@ export class Supervisor {
       onSchedulerMessage: (executor, data) => answerSchedulerMessage(executor, data, { version: VERSION, log }),
       adoptionWindowMs: settings.adoptionWindowMs,
       version: VERSION,
-      now,
+      monotonic: () => performance.now(),
       log,
     });
     this.#executors = executors;
@@ -161,6 +161,7 @@ export class Supervisor {
       adoptionWindowMs: settings.adoptionWindowMs,
       keepFailedMs: settings.removeContainers ? settings.keepFailedMs : Number.POSITIVE_INFINITY,
       now,
+      monotonic: () => performance.now(),
       log,
     });
     this.#workers = new WorkerServer(executors, log);

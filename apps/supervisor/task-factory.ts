@@ -49,7 +49,7 @@ export class TaskFactory {
     const { hello } = executor;
     const { parts, identity } = { parts: this.#parts, identity: identityOf(executor, record.taskId) };
     const { options, failure } = this.#options(hello.environment);
-    const usable = failure ?? withRuntime(parsed);
+    const usable = failure ?? parsed;
     const info = usable instanceof TaskFailure ? undefined : usable;
     const handle: { task?: Task } = {};
     const runtime = this.#runtime(executor, record, info, options, () => handle.task?.observeAgain());
@@ -138,13 +138,6 @@ export class TaskFactory {
       onOutput: () => {},
     });
   }
-}
-
-/** A TaskInfo that neither runtime can run is invalid. */
-function withRuntime(task: TaskInfo | TaskFailure): TaskInfo | TaskFailure {
-  if (task instanceof TaskFailure || task.container?.docker !== undefined || isCommandTask(task)) return task;
-  const message = "the TaskInfo is invalid: it has neither a Docker container (container.docker) nor a command of its own (command)";
-  return new TaskFailure(message, { state: "TASK_ERROR" });
 }
 
 function identityOf(executor: Executor, taskId: string): TaskIdentity {

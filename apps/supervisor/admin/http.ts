@@ -41,7 +41,9 @@ export function createAdminServer(routes: AdminRoutes, log: TaskLog, mask: (text
     void answer(table, request, response, mask).catch((error: unknown) => {
       const status = error instanceof AdminError ? error.status : TaskFailure.is(error) ? 422 : 500;
       if (status === 500) log.error({ err: error, path: request.url }, "an admin request failed");
-      if (response.headersSent) return response.destroy();
+      if (response.headersSent || response.destroyed) return response.destroy();
+      // What is still on its way of a request that is refused is not waited for.
+      if (!request.complete) response.setHeader("connection", "close");
       send(response, status, "application/json", mask(JSON.stringify({ error: error instanceof Error ? error.message : String(error) })));
     });
   });
@@ -64,7 +66,8 @@ async function answer(
   response: ServerResponse,
   mask: (text: string) => string,
 ): Promise<void> {
-  const url = new URL(request.url ?? "/", "http://admin");
+  const url = URL.parse(request.url ?? "/", "http://admin");
+  if (url === null) throw new AdminError(400, "the path is no valid URL");
   const matches = table
     .map((route) => ({ route, parameters: match(route.parts, url.pathname) }))
     .filter((entry) => entry.parameters !== undefined);
@@ -124,9 +127,20 @@ async function stream(response: ServerResponse, lines: AsyncIterable<string>, ma
   response.flushHeaders();
   for await (const line of lines) {
     if (response.destroyed) return;
-    if (!response.write(`${mask(line)}\n`)) await new Promise((resolve) => response.once("drain", resolve).once("close", resolve));
+    if (!response.write(`${mask(line)}\n`)) await drained(response);
   }
   response.end();
+}
+
+/** The client has read on, or is gone. */
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      response.off("drain", done).off("close", done);
+      resolve();
+    };
+    response.on("drain", done).on("close", done);
+  });
 }
 
 function send(response: ServerResponse, status: number, type: string, text: string): void {

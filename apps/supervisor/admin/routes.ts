@@ -60,7 +60,7 @@ export function adminRoutes(parts: AdminParts): AdminRoutes {
       return { lines: jsonLines(task.output(logQuery(query), signal)) };
     },
     "GET /v1/events": ({ query, signal }) => {
-      const since = Number(query.get("since") ?? 0);
+      const since = numberOf(query, "since") ?? 0;
       if (query.get("follow") === "true") return { lines: jsonLines(journal.follow(since, signal)) };
       return { lines: jsonLines(journal.since(since)) };
     },
@@ -85,13 +85,22 @@ function readiness(parts: AdminParts): AdminHandler {
 }
 
 function logQuery(query: AdminRequest["query"]): LogQuery {
-  const since = query.get("since");
-  const tail = query.get("tail");
+  const since = numberOf(query, "since");
+  const tail = numberOf(query, "tail");
   return {
     follow: query.get("follow") === "true",
-    ...(since === null ? {} : { since: Number(since) }),
-    ...(tail === null ? {} : { tail: Number(tail) }),
+    ...(since === undefined ? {} : { since }),
+    ...(tail === undefined ? {} : { tail }),
   };
+}
+
+function numberOf(query: AdminRequest["query"], name: string): number | undefined {
+  const text = query.get(name);
+  if (text === null) return undefined;
+  const value = Number(text);
+  if (text === "" || !Number.isFinite(value) || value < 0)
+    throw new AdminError(400, `${name} must be a number of at least 0, not "${text}"`);
+  return value;
 }
 
 function parse<Schema extends z.ZodType>(schema: Schema, body: unknown): z.infer<Schema> {

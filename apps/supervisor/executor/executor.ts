@@ -1,10 +1,11 @@
-import { TaskFailure } from "@berth/mesos";
-import { parseTaskInfo, type TaskInfo } from "@berth/mesos/task-info";
+import type { TaskFailure } from "@berth/mesos";
+import type { TaskInfo } from "@berth/mesos/task-info";
 import type { Hello, SupervisorMessage, TaskRecord, Wanted, WorkerMessage } from "@berth/protocol";
 import type { Outcome } from "../task/outcome.ts";
 import type { TaskLog, WorkerPort } from "../task/ports.ts";
 import type { WorkerPresence } from "../task/situation.ts";
 import type { Task } from "../task/task.ts";
+import { parseTaskInfos } from "./launch-records.ts";
 import { lifeOf } from "./process-life.ts";
 
 /** An open connection to a worker, past its hello. */
@@ -20,10 +21,13 @@ export interface ExecutorParts {
   createTask: (executor: Executor, record: TaskRecord, task: TaskInfo | TaskFailure) => Task;
   /** How long a worker whose process cannot be checked may be away before it counts as dead, milliseconds. */
   adoptionWindowMs: number;
-  now: () => number;
+  /** Milliseconds that no setting of the host's clock moves: a window is not over because the clock was put forward. */
+  monotonic: () => number;
   log: TaskLog;
   /** All tasks are finished, and the worker was told. */
   onFinished: () => void;
+  /** A finished executor was given another task: its launch and our leave met on the way. */
+  onRevived: () => void;
   /** Data from the scheduler, base64. */
   onSchedulerMessage: (data: string) => void;
 }
@@ -97,12 +101,12 @@ export class Executor implements WorkerPort {
     this.#connection = undefined;
     if (this.#finished) return;
     this.#presence = "away";
-    const since = this.#parts.now();
+    const since = this.#parts.monotonic();
     for (const task of this.tasks.values()) task.workerLeft();
     let warned = false;
     const check = (): void => {
       const life = this.life();
-      const overdue = this.#parts.now() - since > this.#parts.adoptionWindowMs;
+      const overdue = this.#parts.monotonic() - since > this.#parts.adoptionWindowMs;
       if (life === "gone" || (life === "unknown" && overdue))
         return this.#die(life === "gone" ? "its process is gone" : "it did not come back");
       if (life === "alive" && overdue && !warned) {
@@ -157,12 +161,18 @@ export class Executor implements WorkerPort {
 
   #take(records: readonly TaskRecord[]): void {
     if (records.length > 0) this.#served = true;
+    if (records.length > 0 && this.#finished) {
+      this.#finished = false;
+      this.#parts.onRevived();
+    }
     const fresh = records.filter((record) => !this.tasks.has(record.taskId));
     const parsed = parseTaskInfos(fresh);
     const created = fresh.map((record) => this.#parts.createTask(this, record, parsed.get(record.taskId) as TaskInfo | TaskFailure));
     // All of a group are known before the first of them runs and may fail.
     for (const task of created) this.tasks.set(task.identity.taskId, task);
     for (const task of created) task.run();
+    // Told again after a restart: the supervisor that concluded it may have died before it stopped the others.
+    for (const task of created) if (task.outcome !== undefined) this.taskConcluded(task, task.outcome);
   }
 
   #wantAll(wanted: Wanted): void {
@@ -201,27 +211,5 @@ export class Executor implements WorkerPort {
 
   #fields(): object {
     return { frameworkId: this.#hello.frameworkId, executorId: this.#hello.executorId };
-  }
-}
-
-/** Parses the TaskInfos of a launch. A group is taken or refused whole: one that is invalid refuses the others with it. */
-function parseTaskInfos(records: readonly TaskRecord[]): Map<string, TaskInfo | TaskFailure> {
-  const parsed = new Map(records.map((record) => [record.taskId, parsedOrFailure(record)] as const));
-  for (const record of records) {
-    const failedMate = record.group?.find((id) => parsed.get(id) instanceof TaskFailure);
-    if (failedMate === undefined || failedMate === record.taskId || parsed.get(record.taskId) instanceof TaskFailure) continue;
-    const failure = parsed.get(failedMate) as TaskFailure;
-    const message = `not launched, because task ${failedMate} of its group cannot be: ${failure.message}`;
-    parsed.set(record.taskId, new TaskFailure(message, { state: failure.state, reason: failure.reason }));
-  }
-  return parsed;
-}
-
-function parsedOrFailure(record: TaskRecord): TaskInfo | TaskFailure {
-  try {
-    return parseTaskInfo(record.taskInfo);
-  } catch (error) {
-    if (error instanceof TaskFailure) return error;
-    throw error;
   }
 }

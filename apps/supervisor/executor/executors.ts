@@ -11,7 +11,8 @@ export interface ExecutorsParts {
   onSchedulerMessage: (executor: Executor, data: string) => void;
   adoptionWindowMs: number;
   version: string;
-  now: () => number;
+  /** Milliseconds that no setting of the host's clock moves. */
+  monotonic: () => number;
   log: TaskLog;
 }
 
@@ -64,6 +65,11 @@ export class Executors {
     return this.#executors.get(keyOf(identity));
   }
 
+  /** The executor that a task with these ids belongs to, whether it knows the task or not. */
+  holderOf(identity: TaskIdentity): Executor | undefined {
+    return this.#executors.get(keyOf(identity));
+  }
+
   /** Takes a worker's hello: answers `welcome` and attaches it, or throws a {@link Refusal}. */
   hello(connection: WorkerConnection, hello: Hello): Executor {
     const protocol = PROTOCOL_VERSIONS.find((version) => hello.protocol.includes(version));
@@ -101,16 +107,17 @@ export class Executors {
   }
 
   #add(key: string, hello: Hello): Executor {
-    const { createTask, onSchedulerMessage, adoptionWindowMs, now, log } = this.#parts;
+    const { createTask, onSchedulerMessage, adoptionWindowMs, monotonic, log } = this.#parts;
     const executor: Executor = new Executor({
       hello,
       createTask,
       adoptionWindowMs,
-      now,
+      monotonic,
       log,
       onFinished: () => {
         if (this.#executors.get(key) === executor) this.#executors.delete(key);
       },
+      onRevived: () => this.#executors.set(key, executor),
       onSchedulerMessage: (data) => onSchedulerMessage(executor, data),
     });
     this.#executors.set(key, executor);

@@ -13,7 +13,7 @@ import type { LogLine, LogPort, LogQuery, SecretPort, TaskEvent, TaskLog, Verdic
 import { Reporting, terminalUpdate } from "./reporting.ts";
 import { ImageGone, type PlannedTask, type TaskRuntime } from "./runtime.ts";
 import type { Checkpoint, Phase, Situation, Stop, StopCause } from "./situation.ts";
-import { mergeStop, shiftStop, type StopRequest, stopRequestOf } from "./stop-requests.ts";
+import { mergeStop, type StopRequest, shiftStop, stopRequestOf } from "./stop-requests.ts";
 import { secretValues, withoutSecrets } from "./task-secrets.ts";
 
 export interface TaskParts {
