@@ -7,7 +7,7 @@ import { ENDED, hookTask, labels, TestSupervisor } from "../test-kit.ts";
 import { aclHook } from "./acl-hook.ts";
 import { plannedAcl } from "./acl-labels.ts";
 import { Firewall } from "./firewall.ts";
-import { type BridgedDockerd, inside, isRoot, reaches, startBridgedDockerd, startTestHost, type TestHost } from "./test-host.ts";
+import { type BridgedDockerd, inside, isRoot, reaches, startBridgedDockerd, startTestHost, type TestHost } from "./firewall-test-kit.ts";
 
 describe("with a dockerd that publishes ports", { skip: isRoot ? false : "network namespaces need root" }, () => {
   let host: TestHost;

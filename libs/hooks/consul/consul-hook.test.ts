@@ -137,6 +137,16 @@ describe("with a Consul agent", { skip: skipWithout("consul") }, () => {
     assert.deepEqual(supervisor.states.consul, { registered: false }, "what was done before the wait counts");
   });
 
+  test("a supervisor that comes back after the wait does not begin it anew", async () => {
+    const task = webTask({ executorEnvironment: { KEEP_AFTER_DEREGISTRATION: "1h" } });
+    const supervisor = new TestSupervisor(hook());
+    await supervisor.run("afterHealthy", task);
+
+    await supervisor.run("beforeStop", { ...task, stop: { ...KILLED, since: Date.now() - 2 * 3_600_000 } });
+
+    assert.deepEqual(await services(task), []);
+  });
+
   test("a task that ended by itself waits for nothing", async () => {
     const task = webTask({ executorEnvironment: { KEEP_AFTER_DEREGISTRATION: "1h" } });
     const supervisor = new TestSupervisor(hook());

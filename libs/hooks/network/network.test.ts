@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { tempDir, waitFor } from "@berth/test-harness";
 import { Firewall } from "../acl/firewall.ts";
-import { inside, isRoot, reaches, startTestHost } from "../acl/test-host.ts";
+import { inside, isRoot, reaches, startTestHost } from "../acl/firewall-test-kit.ts";
 import { DnatConfig, NetnsConfig, NetworkConfig } from "../config.ts";
 import { ENDED, hookTask, TestSupervisor } from "../test-kit.ts";
 import { dnatHook } from "./dnat-hook.ts";
