@@ -3,6 +3,8 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { LocalAgent, type LocalAgentOptions, type LocalExecutor, type TaskInfoInput } from "@berth/mesos/local-agent";
 import { type TempDir, tempDir } from "@berth/test-harness";
+import { makeTaskCgroup, removeCgroup } from "../core/task-cgroup.ts";
+import { nodeHost } from "../host-node/host.ts";
 import { ScriptedSupervisor } from "./scripted-supervisor.ts";
 
 const MAIN = fileURLToPath(new URL("../host-node/main.ts", import.meta.url));
@@ -38,6 +40,7 @@ export class WorkerStage implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.agent.stop();
     await this.supervisor.stop();
+    for (const { taskId } of this.supervisor.said("spawned")) removeLeftCgroup(taskId);
     await this.folder.remove();
   }
 }
@@ -54,4 +57,10 @@ export function statesOf(executor: LocalExecutor, task: TaskInfoInput): string[]
 /** What the worker logged, as a framework's user reads it. */
 export function logOf(executor: LocalExecutor): string {
   return readFileSync(`${executor.sandbox}/stderr`, "utf8");
+}
+
+/** A worker that is killed cannot remove its tasks' cgroups; a real agent destroys them with the executor's own. */
+function removeLeftCgroup(taskId: string): void {
+  const host = nodeHost();
+  removeCgroup(host, makeTaskCgroup(host, `berth-${taskId}`));
 }

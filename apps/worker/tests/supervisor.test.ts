@@ -62,6 +62,8 @@ describe("a supervisor that goes", () => {
 
     await stage.supervisor.stop();
     stage.supervisor.runs = false;
+    // What is written into a connection that has just broken is lost: the truth is in the hello, but not the scheduler's messages.
+    await waitFor(() => logOf(executor).includes("is away"));
     executor.launch(second);
     executor.kill(first.task_id.value, { gracePeriodMs: 7000 });
     executor.kill(first.task_id.value, { gracePeriodMs: 9000 });
