@@ -4,8 +4,8 @@ import { basename } from "node:path";
 import { pathToFileURL } from "node:url";
 import { z } from "zod";
 import type { HookList, UserHook } from "../config.ts";
-import { type Hook, STAGES, type StageFunction } from "../lifecycle.ts";
-import { programHook } from "./program-hook.ts";
+import { type Hook, STAGES, type Stage, type StageFunction } from "../lifecycle.ts";
+import { checkAnswer, programHook } from "./program-hook.ts";
 
 export interface LoadedHooks {
   hooks: Hook[];
@@ -58,14 +58,24 @@ async function loadModule(entry: UserHook, path: string): Promise<Hook> {
   const parsed = ModuleHook.safeParse(exports.default ?? exports.hook);
   if (!parsed.success) throw new Error(`it exports no hook: ${z.prettifyError(parsed.error)}`);
   const { name, priority, timeoutMs, failsTask, describe } = parsed.data;
-  const stages = parsed.data.stages as Hook["stages"];
+  const called = entry.name ?? name ?? basename(path).replace(/\.\w+$/, "");
+  const given = Object.entries(parsed.data.stages).filter((stage): stage is [Stage, StageFunction] => stage[1] !== undefined);
+  const stages: Hook["stages"] = Object.fromEntries(given.map(([stage, run]) => [stage, checked(called, stage, run)]));
   return {
-    name: entry.name ?? name ?? basename(path).replace(/\.\w+$/, ""),
+    name: called,
     priority: entry.priority ?? priority,
     timeoutMs: entry.timeout ?? timeoutMs,
     failsTask: entry.failsTask ?? failsTask,
     stages,
     describe: describe ?? (() => `run ${path} in ${Object.keys(stages).join(", ")}`),
+  };
+}
+
+/** A module's answer is as little to be trusted as a program's: it becomes part of the checkpoint and of the create request. */
+function checked(name: string, stage: Stage, run: StageFunction): StageFunction {
+  return async (task, context) => {
+    const answer = await run(task, context);
+    return answer === undefined || answer === null ? undefined : checkAnswer(name, answer, stage);
   };
 }
 

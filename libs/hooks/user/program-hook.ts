@@ -6,7 +6,7 @@ import { z } from "zod";
 import type { UserHook } from "../config.ts";
 import type { Hook, HookContext, HookResult, HookTask, Stage, StageFunction } from "../lifecycle.ts";
 
-/** What a program may print: JSON, or nothing. */
+/** What a user's hook may answer; a program prints it as JSON, or nothing. */
 const Answer = z.strictObject({
   state: z.unknown().optional(),
   environment: z.record(z.string().regex(/^[^=\0]+$/), z.string()).optional(),
@@ -51,8 +51,13 @@ function resultOf(name: string, output: string, stage: Stage): HookResult | unde
   } catch {
     throw new Error(`hook ${name} printed something that is not JSON; its messages belong on stderr`);
   }
-  const parsed = Answer.safeParse(json);
-  if (!parsed.success) throw new Error(`hook ${name} printed an answer that is not understood: ${z.prettifyError(parsed.error)}`);
+  return checkAnswer(name, json, stage);
+}
+
+/** Makes a result of what a user's hook answered. Throws what is wrong with it, or the TaskFailure by which it refuses the task. */
+export function checkAnswer(name: string, answer: unknown, stage: Stage): HookResult {
+  const parsed = Answer.safeParse(answer);
+  if (!parsed.success) throw new Error(`hook ${name} gave an answer that is not understood: ${z.prettifyError(parsed.error)}`);
   const { state, environment, task, refuse } = parsed.data;
   if (refuse !== undefined) throw new TaskFailure(`hook ${name} refuses the task: ${refuse}`);
   if (stage !== "beforeCreate" && (environment !== undefined || task !== undefined)) {

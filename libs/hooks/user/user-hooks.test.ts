@@ -106,6 +106,28 @@ test("a program without an interpreter or a reader of its stdin does no harm", a
   assert.equal(supervisor.warnings.length, 1);
 });
 
+test("a module that answers with garbage is told so", async () => {
+  await using folder = await tempDir();
+  const run = async (answer: string, stage = "beforeCreate") => {
+    const module = write(
+      folder,
+      `hook-${Math.random()}.mjs`,
+      `export const hook = { failsTask: true, stages: { ${stage}: () => (${answer}) } };`,
+      0o644,
+    );
+    const { hooks } = await load({ module, name: "mine" });
+    return await new TestSupervisor(...hooks).run(stage as "beforeCreate", hookTask());
+  };
+
+  await assert.rejects(run("({ environment: { A: 1 } })"), /hook mine gave an answer that is not understood/);
+  await assert.rejects(run("'text'"), /not understood/);
+  await assert.rejects(run("({ task: { name: 1 } })"), /task_id/);
+  await assert.rejects(run("({ refuse: 'no' })"), /hook mine refuses the task: no/);
+  await assert.rejects(run("({ environment: { A: '1' } })", "beforeStart"), /only beforeCreate/);
+  await assert.rejects(run("(() => { throw new Error('sync') })()"), /sync/);
+  assert.deepEqual((await run("null")).environment, {});
+});
+
 test("a module is a hook; what is broken is told, and the others are loaded", async () => {
   await using folder = await tempDir();
   const good = write(
