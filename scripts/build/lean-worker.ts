@@ -42,7 +42,10 @@ export async function buildLeanWorker({ quiet = false } = {}): Promise<LeanWorke
   return { worker: built("berth-worker-lean"), probe: built("berth-worker-probe") };
 }
 
-/** One ES module, readable rather than small: names and lines are what a stack shows, and the bytecode keeps neither spaces nor comments. */
+/**
+ * One ES module. Its lines stay, for the stack of an uncaught error is told in lines of the sources; the bytecode has no spaces and
+ * comments anyhow. Names of variables and private members are kept in memory by the engine, so they are made short.
+ */
 async function bundle(name: string, entry: string): Promise<void> {
   const outfile = join(CRATE, `target/bundles/${name}.js`);
   const { outputFiles } = await esbuild({
@@ -53,6 +56,8 @@ async function bundle(name: string, entry: string): Promise<void> {
     platform: "neutral",
     target: "es2022",
     format: "esm",
+    minifySyntax: true,
+    minifyIdentifiers: true,
     sourcemap: "external",
     sourcesContent: false,
     legalComments: "none",
