@@ -129,6 +129,32 @@ test("what cannot be checked is neither healthy nor unhealthy", async () => {
   assert.deepEqual(told, []);
 });
 
+for (const network of ["none", "bridge"]) {
+  test(`a container with the network '${network}': what listens on its own 127.0.0.1 is reached`, { skip }, async () => {
+    const dockerd = await sharedDockerd();
+    const engine = new DockerEngine({ endpoint: dockerEndpoint({ DOCKER_HOST: dockerd.host }), watchLabel: "health-test", log: silent });
+    const Cmd = ["httpd", "-f", "-p", "127.0.0.1:80", "-h", "/etc"];
+    const body = { Image: BUSYBOX_IMAGE, Cmd, HostConfig: { Init: true, NetworkMode: network } };
+    const created = await engine.create({ name: `health-net-${process.pid}-${network}`, body });
+    const id = created.id ?? "";
+    try {
+      await engine.start(id);
+      const observed = (await engine.inspect(id))?.state as CheckedTask["observed"];
+      const { told, verdicts } = recorder();
+      const check = {
+        health_check: { type: "HTTP", http: { port: 80, path: "/passwd", statuses: [200, 404] }, ...fast, consecutive_failures: 50 },
+      };
+      const end = watches().health.begin(taskWith(check, observed), verdicts);
+      await waitFor(() => told.includes(`healthy ${UPDATED}`));
+      end();
+    } finally {
+      await engine.remove(id, { force: true });
+      await engine.close();
+      await dockerd.stop();
+    }
+  });
+}
+
 test("a command in a container: exit code, environment, user; killed at its timeout", async () => {
   const dockerd = await sharedDockerd();
   const engine = new DockerEngine({ endpoint: dockerEndpoint({ DOCKER_HOST: dockerd.host }), watchLabel: "health-test", log: silent });
