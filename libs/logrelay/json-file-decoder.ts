@@ -54,19 +54,19 @@ export class JsonFileDecoder implements Decoder {
     if (bytes[quote - 1] === LOWER_N && bytes.indexOf(BACKSLASH, text) === quote - 2) {
       textEnd = quote - 2;
     } else {
-      let escape = -1;
+      let escaped = -1;
       quote = text;
       while (quote < end && bytes[quote] !== QUOTE) {
         if (bytes[quote] !== BACKSLASH) quote += 1;
         else {
-          if (escape >= 0) kind = "escaped";
-          escape = quote;
+          if (escaped >= 0) kind = "escaped";
+          escaped = quote;
           quote += 2;
         }
       }
-      last = escape >= 0 && escape === quote - 2 && bytes[quote - 1] === LOWER_N;
-      if (escape >= 0 && !last) kind = "escaped";
-      textEnd = last ? escape : quote;
+      last = escaped >= 0 && escaped === quote - 2 && bytes[quote - 1] === LOWER_N;
+      if (escaped >= 0 && !last) kind = "escaped";
+      textEnd = last ? escaped : quote;
     }
     // `","stream":"std…","time":"…"}` must follow at once, else it is no usual record.
     if (bytes[quote + 1] !== 44 || bytes[quote + 3] !== 115 || bytes[quote + 18] !== QUOTE || bytes[quote + 21] !== 116) return false;

@@ -271,11 +271,11 @@ test("pushed bytes survive whatever they are, and pipes get them as output", asy
   relay.push({ taskKey: "t", stream: "stdout", bytes: Buffer.from([0xff, 0xfe, 0x00, 10, 0x41]) });
   relay.push({ taskKey: "t", stream: "stdout", bytes: Buffer.from("B\nend") });
   const stopped = relay.stop({ ...drain, deadline: soon() });
-  await waitFor(
-    () =>
-      told.output.length > 0 &&
-      (relay.outputTaken({ id: told.output.at(-1)?.id ?? 0 }), Buffer.concat(told.output.map(({ bytes }) => bytes)).includes("end")),
-  );
+  await waitFor(() => {
+    const last = told.output.at(-1);
+    if (last !== undefined) relay.outputTaken({ id: last.id });
+    return Buffer.concat(told.output.map(({ bytes }) => bytes)).includes("end");
+  });
   await stopped;
 
   const expected = Buffer.concat([Buffer.from([0xff, 0xfe, 0x00, 10]), Buffer.from("AB\nend\n")]);

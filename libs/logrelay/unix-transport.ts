@@ -41,7 +41,8 @@ export class UnixTransport implements Transport {
   }
 
   #flush(): void {
-    const helper = (this.#helper ??= this.#start());
+    this.#helper ??= this.#start();
+    const helper = this.#helper;
     while (helper !== undefined && this.#open < IN_FLIGHT) {
       const parcel = this.#queue.find(({ cancelled, next, ends }) => !cancelled && next < ends.length);
       if (parcel === undefined) break;
