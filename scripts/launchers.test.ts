@@ -10,7 +10,7 @@ import { projectRoot } from "./node-path.mjs";
 
 const run = promisify(execFile);
 const TELL = "console.log(JSON.stringify({ pid: process.pid, args: process.argv.slice(2), program: process.argv[1] }));";
-const PROGRAMS = { berthd: "supervisor/main.mjs", "berth-worker": "worker/berth-worker.mjs", berth: "cli/main.mjs" } as const;
+const PROGRAMS = { berthd: "supervisor/main.mjs", "berth-worker": "worker/berth-worker.cjs", berth: "cli/main.mjs" } as const;
 let installed: TempDir;
 
 // An installation whose programs only tell how they were started.

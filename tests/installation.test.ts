@@ -22,7 +22,7 @@ after(() => home.remove());
 const program = (name: string): string => join(home.path, "berth/bin", name);
 
 test("the worker is one small file", () => {
-  const worker = [...files].filter(([path]) => path.startsWith("worker/") && path.endsWith(".mjs"));
+  const worker = [...files].filter(([path]) => path.startsWith("worker/") && path.endsWith(".cjs"));
 
   assert.equal(worker.length, 1);
   // Every task of a host loads it. Beyond this size something has come along that a worker does not need.

@@ -58,7 +58,9 @@ export async function build(folder: string): Promise<Build> {
     };
     await bundle({
       entryPoints: ["apps/worker/host-node/main.ts"],
-      outfile: join(fresh, "worker/berth-worker.mjs"),
+      outfile: join(fresh, "worker/berth-worker.cjs"),
+      // A program that is an ES module costs every worker a megabyte for Node's loader of them.
+      format: "cjs",
       minify: true,
       keepNames: true,
     });

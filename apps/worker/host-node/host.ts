@@ -1,4 +1,17 @@
-import { existsSync, fstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  rmdirSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { connect, type Socket } from "node:net";
 import type { Connection, ConnectionHandlers, DescriptorInfo, Host, TlsOptions } from "../core/host.ts";
 import { eraseFromProc } from "./erase-environment.ts";
@@ -6,6 +19,8 @@ import { spawnChild } from "./spawn.ts";
 
 /** What is still queued when the worker ends gets this long to be written, milliseconds. */
 const DRAIN_MS = 2000;
+/** When a silent connection is first probed; the system waits for two hours. */
+const KEEP_ALIVE_MS = 60_000;
 /** sockaddr_un holds 108 bytes with the closing zero; Node would cut a longer path silently. */
 const MAX_UNIX_PATH_BYTES = 107;
 
@@ -20,7 +35,8 @@ export function nodeHost(): Host {
       if (Buffer.byteLength(path) > MAX_UNIX_PATH_BYTES) return failedConnection(handlers, "ENAMETOOLONG");
       return wrap(connect(path), "connect", handlers, sockets);
     },
-    connectTcp: (address, port, handlers) => wrap(connect({ host: address, port, keepAlive: true }), "connect", handlers, sockets),
+    connectTcp: (address, port, handlers) =>
+      wrap(connect({ host: address, port, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS }), "connect", handlers, sockets),
     connectTls: (address, port, options, handlers) => connectTls(address, port, options, handlers, sockets),
 
     setTimer: (delayMs, callback) => {
@@ -42,7 +58,8 @@ export function nodeHost(): Host {
       timers.delete(id);
     },
     wallClock: () => Date.now(),
-    monotonicClock: () => performance.now(),
+    // Not performance.now() and not crypto: Node loads a good part of itself for either, in every worker.
+    monotonicClock: () => Number(process.hrtime.bigint()) / 1e6,
 
     spawn: spawnChild,
     kill: (pid, signal) => {
@@ -79,7 +96,7 @@ export function nodeHost(): Host {
 
     encodeUtf8: (text) => Buffer.from(text),
     decodeUtf8: (bytes) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8"),
-    randomBytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
+    randomBytes: kernelRandom(),
 
     exit: (code) => {
       const waiting = [...sockets].filter((socket) => socket.writableLength > 0);
@@ -168,6 +185,21 @@ function writeDescriptor(fd: 1 | 2, bytes: Uint8Array): void {
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
     }
   }
+}
+
+/** From the kernel, a pool at a time: one byte is asked for at each retry, sixteen for each update. */
+function kernelRandom(): (count: number) => Uint8Array {
+  const pool = new Uint8Array(1024);
+  let left = 0;
+  return (count) => {
+    if (left < count) {
+      const file = openSync("/dev/urandom", "r");
+      left = readSync(file, pool);
+      closeSync(file);
+    }
+    left -= count;
+    return pool.slice(left, left + count);
+  };
 }
 
 function orNull<Value>(read: () => Value): Value | null {

@@ -1,6 +1,5 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { constants as access, accessSync, existsSync } from "node:fs";
-import { constants } from "node:os";
 import type { ChildHandlers, SpawnOptions } from "../core/host.ts";
 
 /** Runs a program with the parent-death signal set: when the worker is killed, the kernel kills the child. */
@@ -31,7 +30,11 @@ export function spawnChild(options: SpawnOptions, handlers: ChildHandlers): numb
     let told = false;
     const tell = (): void => {
       clearTimeout(patience);
-      if (!told) handlers.exit(signal === null ? code : null, signal === null ? null : constants.signals[signal]);
+      if (!told)
+        handlers.exit(
+          signal === null ? code : null,
+          signal === null ? null : process.getBuiltinModule("node:os").constants.signals[signal],
+        );
       told = true;
     };
     const patience = setTimeout(tell, DRAIN_OUTPUT_MS);
@@ -44,6 +47,7 @@ export function spawnChild(options: SpawnOptions, handlers: ChildHandlers): numb
 function start(program: string, args: readonly string[], { directory, environment, output }: SpawnOptions): ChildProcess | string {
   const stdio = output === "pipe" ? "pipe" : "inherit";
   try {
+    const { spawn } = process.getBuiltinModule("node:child_process");
     return spawn(program, args, { cwd: directory, env: { ...environment }, detached: true, stdio: ["ignore", stdio, stdio] });
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;

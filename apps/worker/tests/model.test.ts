@@ -184,8 +184,12 @@ function checkTask(world: World, { killed }: Model, taskId: string): void {
 /** Sequences mostly wait: this many run beside each other. */
 const LANES = 8;
 
+/** One failure is enough: the other lanes end. */
+let failed = false;
+
 const property = fc.asyncProperty(fc.commands(commands, { maxCommands: 30, size: "max" }), async (sequence) => {
-  await using stage = await WorkerStage.start({ reregistrationTimeoutMs: 500, reapDelayMs: 0 });
+  if (failed) return;
+  await using stage = await WorkerStage.start({ reregistrationTimeoutMs: 2000, reapDelayMs: 0 });
   const world = new World(stage);
   const model: Model = { tasks: [], killed: new Set() };
   await fc.asyncModelRun(() => ({ model, real: world }), sequence);
@@ -200,5 +204,13 @@ test(`${runs} random sequences lose, repeat and reorder nothing`, { timeout: 60_
   const first = Number(process.env.BERTH_MODEL_SEED ?? Math.floor(Math.random() * 2 ** 31));
   const lanes = Math.min(LANES, runs);
   const numRuns = Math.ceil(runs / lanes);
-  await Promise.all(Array.from({ length: lanes }, (_, lane) => fc.assert(property, { numRuns, seed: first + lane, endOnFailure: true })));
+  const assertLane = async (lane: number): Promise<void> => {
+    try {
+      await fc.assert(property, { numRuns, seed: first + lane, endOnFailure: true });
+    } catch (error) {
+      failed = true;
+      throw error;
+    }
+  };
+  await Promise.all(Array.from({ length: lanes }, (_, lane) => assertLane(lane)));
 });
