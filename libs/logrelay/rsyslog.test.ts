@@ -81,7 +81,10 @@ input(type="imuxsock" Socket="${folder.path}/s" ruleset="r" UseSpecialParser="of
   for (const input of ["imudp", "imtcp", "imuxsock"]) {
     const got = lines().filter((line) => line.startsWith(`${input}|`));
     assert.equal(got.length, COUNT, input);
-    assert.equal(got[7], `${input}|14|1|2026-11-21T07:00:17.123456Z|host1|svc|stdout|zażółć n 7 <`);
+    const [, pri, version, time, ...rest] = got[7]?.split("|") ?? [];
+    assert.deepEqual([pri, version, ...rest], ["14", "1", "host1", "svc", "stdout", "zażółć n 7 <"]);
+    // rsyslog puts its own clock into what comes by a unix socket.
+    if (input !== "imuxsock") assert.equal(time, "2026-11-21T07:00:17.123456Z");
   }
   assert.ok(server.running());
   opened.close();
