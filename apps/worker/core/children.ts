@@ -95,7 +95,8 @@ export class Children {
     const running = this.#running.get(taskId);
     if (running === undefined) return;
     const at = this.#host.wallClock();
-    const oomKilled = hadOomKill(this.#host, running.cgroup);
+    // A shell tells the SIGKILL of its last command as 137.
+    const oomKilled = hadOomKill(this.#host, running.cgroup, signal === SIGKILL || code === 128 + SIGKILL);
     const exit: ChildExit = { at, ...(signal === null ? { exitCode: code ?? 255 } : { signal }), ...(oomKilled ? { oomKilled } : {}) };
     this.#reap(taskId, running, exit, 0);
   }

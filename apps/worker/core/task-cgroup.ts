@@ -6,6 +6,16 @@ export interface TaskCgroup {
   procsFiles: string[];
   /** The cgroup.procs of the executor's own cgroups, in the same order. */
   homeProcsFiles: string[];
+  /** Where the kernel counts OOM kills of the task. */
+  oomCounters: OomCounter[];
+  /** Where that cannot be: the executor's own counters, which count for all its tasks. */
+  sharedOomCounters: OomCounter[];
+}
+
+/** A file with a line `oom_kill <count>`, and the count before the task. */
+interface OomCounter {
+  file: string;
+  before: number;
 }
 
 /** Controllers whose child cgroup is of use: freezer lists and holds processes, memory tells of an OOM kill. */
@@ -18,6 +28,8 @@ const V1_CONTROLLERS = ["freezer", "memory"];
 export function makeTaskCgroup(host: Host, name: string): TaskCgroup {
   const directories: string[] = [];
   const homeProcsFiles: string[] = [];
+  const oomCounters: OomCounter[] = [];
+  const sharedOomCounters: OomCounter[] = [];
   for (const line of (host.readTextFile("/proc/self/cgroup") ?? "").split("\n")) {
     const [id, controllers = "", ...rest] = line.split(":");
     const path = rest.join(":");
@@ -26,11 +38,19 @@ export function makeTaskCgroup(host: Host, name: string): TaskCgroup {
     const parent = id === "0" && controllers === "" ? `/sys/fs/cgroup${path}` : v1Directory(controllers, path);
     if (parent === undefined) continue;
     const directory = `${parent}/${name}`;
-    if (!host.makeDirectory(directory)) continue;
+    // Without a hierarchy (an old v1 kernel) a child would escape the executor's memory limit.
+    const escapes = (host.readTextFile(`${parent}/memory.use_hierarchy`) ?? "1").trim() === "0";
+    const made = !escapes && host.makeDirectory(directory);
+    const own = made ? oomCounter(host, directory) : undefined;
+    const shared = own === undefined ? oomCounter(host, parent) : undefined;
+    if (own !== undefined) oomCounters.push(own);
+    if (shared !== undefined) sharedOomCounters.push(shared);
+    if (!made) continue;
     directories.push(directory);
     homeProcsFiles.push(`${parent}/cgroup.procs`);
   }
-  return { directories, procsFiles: directories.map((directory) => `${directory}/cgroup.procs`), homeProcsFiles };
+  const procsFiles = directories.map((directory) => `${directory}/cgroup.procs`);
+  return { directories, procsFiles, homeProcsFiles, oomCounters, sharedOomCounters };
 }
 
 function v1Directory(controllers: string, path: string): string | undefined {
@@ -43,12 +63,28 @@ export function killCgroup(host: Host, cgroup: TaskCgroup): void {
   for (const directory of cgroup.directories) host.writeTextFile(`${directory}/cgroup.kill`, "1");
 }
 
-/** Whether the kernel killed a process of the task for want of memory. */
-export function hadOomKill(host: Host, cgroup: TaskCgroup): boolean {
-  return cgroup.directories.some((directory) => {
-    const text = host.readTextFile(`${directory}/memory.events`) ?? host.readTextFile(`${directory}/memory.oom_control`) ?? "";
-    return /^oom_kill [1-9]/m.test(text);
-  });
+/**
+ * Whether the kernel killed a process of the task for want of memory. A counter that other tasks share speaks for this one only if
+ * it did end by SIGKILL.
+ */
+export function hadOomKill(host: Host, cgroup: TaskCgroup, endedBySigkill: boolean): boolean {
+  const rose = ({ file, before }: OomCounter): boolean => (oomKills(host, file) ?? 0) > before;
+  return cgroup.oomCounters.some(rose) || (endedBySigkill && cgroup.sharedOomCounters.some(rose));
+}
+
+/** cgroup v2 counts in memory.events, v1 in memory.oom_control. */
+function oomCounter(host: Host, directory: string): OomCounter | undefined {
+  for (const name of ["memory.events", "memory.oom_control"]) {
+    const file = `${directory}/${name}`;
+    const before = oomKills(host, file);
+    if (before !== undefined) return { file, before };
+  }
+  return undefined;
+}
+
+function oomKills(host: Host, file: string): number | undefined {
+  const count = /^oom_kill (\d+)$/m.exec(host.readTextFile(file) ?? "")?.[1];
+  return count === undefined ? undefined : Number(count);
 }
 
 /** Removes the cgroups; those that still hold a process stay for the agent. */

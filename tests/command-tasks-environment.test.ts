@@ -1,0 +1,334 @@
+/** What a command task is started with: its command, environment, user, limits and cgroup. */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { after, before, describe, test } from "node:test";
+import { program } from "@berth/cli/programs";
+import type { LocalExecutor, TaskInfoInput } from "@berth/mesos/local-agent";
+import { skipWithout, waitFor } from "@berth/test-harness";
+import { CommandStage, commandTask, newMark, processesWith, shellTask, state, stdoutOf } from "./command-tasks-stage.ts";
+import { startVaultFixture } from "./vault/vault-fixture.ts";
+
+const AS_ROOT = process.getuid?.() === 0 ? {} : { skip: "needs root" };
+
+let stage: CommandStage;
+before(async () => {
+  stage = await CommandStage.start();
+});
+after(async () => {
+  await stage?.[Symbol.asyncDispose]();
+});
+
+/** Runs a task to its end; returns what it wrote to stdout. */
+async function outputOf(
+  task: TaskInfoInput,
+  environment: Record<string, string> = {},
+): Promise<{ output: string; executor: LocalExecutor }> {
+  const executor = stage.launch(task, environment);
+  await state(executor, task, "TASK_FINISHED");
+  await executor.exited;
+  return { output: stdoutOf(executor), executor };
+}
+
+function variables(values: Record<string, string>): object {
+  return { variables: Object.entries(values).map(([name, value]) => ({ name, value })) };
+}
+
+describe("the environment", () => {
+  test("is the task's and Mesos's own variables, exactly", async () => {
+    const task = commandTask({
+      shell: false,
+      value: "/usr/bin/env",
+      arguments: ["env"],
+      environment: variables({ GREETING: "hi there", EMPTY: "", LINES: "a=b" }),
+    });
+    const { output, executor } = await outputOf(task, { EXECUTOR_DEBUG: "true", VAULT_TOKEN: "s.secret", OPERATORS: "of the executor" });
+
+    const seen = Object.fromEntries(
+      output
+        .trimEnd()
+        .split("\n")
+        .map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]),
+    );
+    const { BERTH_TASK: mark = "", ...rest } = seen;
+    assert.deepEqual(rest, {
+      PATH: process.env.PATH,
+      MESOS_SANDBOX: executor.sandbox,
+      MESOS_TASK_ID: task.task_id.value,
+      MESOS_EXECUTOR_ID: executor.executorId,
+      MESOS_FRAMEWORK_ID: executor.frameworkId,
+      OPERATORS: "of the executor",
+      GREETING: "hi there",
+      EMPTY: "",
+      LINES: "a=b",
+    });
+    assert.deepEqual((JSON.parse(mark) as unknown[]).slice(0, 5), [
+      executor.frameworkId,
+      executor.executorId,
+      executor.containerId,
+      task.task_id.value,
+      executor.pid,
+    ]);
+  });
+
+  test("has nothing that opens Vault, the agent or the registries, unless the task asks for it by name", async () => {
+    const secrets = {
+      EXECUTOR_KILL_TASK_TIMEOUT: "7",
+      ALLEGRO_EXECUTOR_SENTRY_DSN: "dsn",
+      ALLEGRO_EXECUTOR_SERVICELOG_BUFFER_SIZE: "100",
+      VAULT_PASSWORD: "p",
+      VAAS_TOKEN: "v",
+      VAAS_USERNAME: "u",
+      CONSUL_TOKEN: "c",
+      CONSUL_HTTP_TOKEN: "c",
+      MESOS_EXECUTOR_AUTHENTICATION_TOKEN: "jwt",
+      MESOS_DOMAIN_SOCKET: "/x",
+      BERTH_SOCKET: stage.supervisor.socket,
+      APP_OWN: "kept",
+    };
+    const base = commandTask({ shell: false, value: "/usr/bin/env", arguments: ["env"], environment: variables({ VAULT_ADDR: "mine" }) });
+    const task = { ...base, executor: { executor_id: { value: "x" }, command: { value: "true", environment: variables(secrets) } } };
+    const { output } = await outputOf(task);
+
+    assert.deepEqual(
+      output
+        .split("\n")
+        .filter((line) => /^(EXECUTOR|ALLEGRO|VAULT|VAAS|CONSUL|MESOS_EXECUTOR_AUTH|MESOS_DOMAIN|BERTH_SOCKET|APP)/.test(line)),
+      ["APP_OWN=kept", "VAULT_ADDR=mine"],
+    );
+  });
+
+  test("has vault:// values in it, and nothing else has them", { skip: skipWithout("vaultdev") }, async () => {
+    await using vault = await startVaultFixture();
+    await using own = await CommandStage.start({ ...vault.environment(), EXECUTOR_DEBUG: "true" });
+    const mark = newMark();
+    const task = commandTask({
+      value: `printenv DATABASE SECOND > seen; exec sleep ${mark}`,
+      environment: variables({ DATABASE: "vault://secret/app/one", SECOND: "vault://kv1/app/db?key=user" }),
+    });
+    const executor = own.launch(task);
+    await state(executor, task, "TASK_RUNNING");
+    const seen = await waitFor(() => readFileSync(`${executor.sandbox}/seen`, "utf8"));
+
+    assert.equal(seen, "kv2-value-of-one\nkv1-user-of-db\n");
+    const commandLines = processesWith(mark).map((pid) => readFileSync(`/proc/${pid}/cmdline`, "utf8"));
+    const worker = ["cmdline", "environ"].map((file) => readFileSync(`/proc/${executor.pid}/${file}`, "latin1"));
+    const inspected = JSON.stringify(await own.supervisor.admin.call("GET", "/v1/tasks"));
+    for (const text of [...commandLines, ...worker, inspected, own.log(), readFileSync(`${executor.sandbox}/stderr`, "utf8")]) {
+      assert.doesNotMatch(text, /kv2-value-of-one|kv1-user-of-db/);
+    }
+    executor.kill(task.task_id.value, { gracePeriodMs: 0 });
+    await executor.exited;
+  });
+
+  test("a vault:// value that is not there fails the launch and names its path", { skip: skipWithout("vaultdev") }, async () => {
+    await using vault = await startVaultFixture();
+    await using own = await CommandStage.start(vault.environment());
+    const task = commandTask({ value: "true", environment: variables({ DATABASE: "vault://secret/app/nothing" }) });
+    const executor = own.launch(task);
+
+    assert.match((await state(executor, task, "TASK_FAILED")).message ?? "", /DATABASE.*secret\/app\/nothing/);
+    await executor.exited;
+  });
+});
+
+describe("the command", () => {
+  test("shell: /bin/sh -c, in the sandbox, in a session of its own, stdin empty", async () => {
+    const { output, executor } = await outputOf(
+      shellTask("pwd; cut -d' ' -f5,6 /proc/$$/stat; echo $$; readlink /proc/$$/fd/0; echo \"a  b\" | wc -c"),
+    );
+
+    const [directory, groups, pid, stdin, count] = output.split("\n");
+    assert.equal(directory, executor.sandbox);
+    assert.equal(groups, `${pid} ${pid}`);
+    assert.equal(stdin, "/dev/null");
+    assert.equal(count?.trim(), "5");
+  });
+
+  test("argv: arguments as they are, the first of them the program's own name", async () => {
+    const task = commandTask({ shell: false, value: "printf", arguments: ["printf", "<%s>", "a b", "", "$HOME", "'x'"] });
+
+    assert.equal((await outputOf(task)).output, "<a b><><$HOME><'x'>");
+  });
+
+  test("Marathon's: the executor's command without the prefix that starts the worker", async () => {
+    const worker = program("berth-worker");
+    const value = `chmod ug+rx '${worker}' && exec '${worker}' echo "from the app: $APP_NAME" && pwd`;
+    const task = {
+      task_id: { value: newMark() },
+      executor: {
+        executor_id: { value: "marathon" },
+        command: { value, environment: variables({ APP_NAME: "shop", EXECUTOR_DEBUG: "1" }) },
+      },
+    };
+    const { output, executor } = await outputOf(task);
+
+    assert.equal(output, `from the app: shop\n${executor.sandbox}\n`);
+  });
+
+  test("a task with the executor's own start command and no prefix is invalid, not run twice", async () => {
+    const task = {
+      task_id: { value: newMark() },
+      executor: { executor_id: { value: "e" }, command: { value: program("berth-worker") } },
+    };
+    const executor = stage.launch(task);
+
+    assert.match((await state(executor, task, "TASK_ERROR")).message ?? "", /neither a Docker container .* nor a command of its own/);
+    await executor.exited;
+  });
+});
+
+describe("the user", AS_ROOT, () => {
+  test("is set with its group and all its groups, and the tree dies with the worker all the same", async () => {
+    const account = "nobody";
+    const idsOf = (flag: string): string[] => execFileSync("id", [flag, account], { encoding: "utf8" }).trim().split(" ");
+    const mark = newMark();
+    const task = commandTask({ value: `id > /dev/stdout; sleep ${mark} & sleep ${mark}`, user: account });
+    const executor = stage.launch(task);
+    await state(executor, task, "TASK_RUNNING");
+    await waitFor(() => processesWith(mark).length === 2, { what: "the tree" });
+
+    const status = readFileSync(`/proc/${processesWith(mark)[0]}/status`, "utf8");
+    const field = (name: string): string[] => (new RegExp(`^${name}:(.*)$`, "m").exec(status)?.[1] ?? "").trim().split(/\s+/);
+    assert.deepEqual(field("Uid"), Array(4).fill(idsOf("-u")[0]));
+    assert.deepEqual(field("Gid"), Array(4).fill(idsOf("-g")[0]));
+    assert.deepEqual(field("Groups").sort(), idsOf("-G").sort());
+
+    process.kill(executor.pid as number, "SIGKILL");
+    await waitFor(() => processesWith(mark).length === 0, { what: "the end of what the worker left" });
+  });
+
+  /** A worker that is not root's, as an agent starts it for the framework's user. */
+  function executorOf(uid: number, gid: number): LocalExecutor {
+    for (let path = stage.folder.path; path.startsWith(stage.folder.path); path = `${path}/agent`) {
+      chmodSync(path, 0o755);
+      if (path.endsWith("/agent")) break;
+    }
+    chmodSync(stage.supervisor.socket, 0o666);
+    const become = `setpriv --reuid ${uid} --regid ${gid} --clear-groups ${program("berth-worker")}`;
+    const executor = stage.executor({}, `chown ${uid}:${gid} . stdout stderr; exec ${become}`);
+    return executor;
+  }
+
+  test("of a worker that the agent already started as that user needs no change", async () => {
+    const uid = Number(execFileSync("id", ["-u", "nobody"], { encoding: "utf8" }));
+    const gid = Number(execFileSync("id", ["-g", "nobody"], { encoding: "utf8" }));
+    const executor = executorOf(uid, gid);
+    const task = commandTask({ value: "id -u; id -u > mine", user: "nobody" });
+    executor.launch(task);
+
+    await state(executor, task, "TASK_FINISHED");
+    assert.equal(stdoutOf(executor).trim(), String(uid));
+    await executor.exited;
+  });
+
+  test("that a worker without root cannot become is a clear failure", async () => {
+    const executor = executorOf(65_534, 65_534);
+    const task = commandTask({ value: "id", user: "daemon" });
+    executor.launch(task);
+
+    assert.match((await state(executor, task, "TASK_FAILED")).message ?? "", /changing the user/);
+    await executor.exited;
+  });
+});
+
+describe("limits", () => {
+  test("rlimits are the task's", async () => {
+    const rlimits = [
+      { type: "RLMT_NOFILE", soft: 100, hard: 200 },
+      { type: "RLMT_CORE", soft: 0, hard: 0 },
+    ];
+    const { output } = await outputOf(
+      shellTask("grep -E '^Max (open files|core file size)' /proc/self/limits", { container: { type: "MESOS", rlimit_info: { rlimits } } }),
+    );
+
+    assert.match(output, /^Max core file size +0 +0 /m);
+    assert.match(output, /^Max open files +100 +200 /m);
+  });
+});
+
+/** Own cgroups below those that these tests run in, as an agent makes them for an executor. */
+function makeCgroups(memoryBytes: number): { enter: string; paths: string[]; remove(): Promise<void> } | undefined {
+  const name = `berth-test-${newMark()}`;
+  const paths: string[] = [];
+  const own = (controller: string): string =>
+    new RegExp(`^\\d+:[^:]*\\b${controller}\\b[^:]*:(.*)$`, "m").exec(readFileSync("/proc/self/cgroup", "utf8"))?.[1] ?? "";
+  for (const controller of ["memory", "freezer"]) {
+    const path = `/sys/fs/cgroup/${controller}${own(controller).replace(/\/$/, "")}/${name}`;
+    try {
+      mkdirSync(path);
+      paths.push(path);
+      if (controller === "memory") writeFileSync(`${path}/memory.limit_in_bytes`, String(memoryBytes));
+    } catch {
+      for (const made of paths) rmdirSync(made);
+      return undefined;
+    }
+  }
+  const remove = async (): Promise<void> => {
+    for (const path of paths) {
+      const gone = (): boolean => {
+        for (const child of readdirSync(path, { withFileTypes: true })) if (child.isDirectory()) rmdirSync(`${path}/${child.name}`);
+        rmdirSync(path);
+        return true;
+      };
+      await waitFor(gone, { what: `an empty ${path}` });
+    }
+  };
+  return { enter: paths.map((path) => `echo $$ > ${path}/cgroup.procs`).join("; "), paths, remove };
+}
+
+describe("the executor's cgroup (v1)", AS_ROOT, () => {
+  // The shell stays small, its child does not: what the kernel kills is a descendant.
+  const greedy = "perl -e '$x = \"y\" x 400_000_000; sleep 60'";
+
+  test("out of memory is told apart, and other tasks in other cgroups do not notice", async (t) => {
+    const cgroups = makeCgroups(200 * 1024 * 1024);
+    if (cgroups === undefined) return t.skip("no cgroup of our own can be made here");
+    t.after(() => cgroups.remove());
+    const task = shellTask(`exec ${greedy}`);
+    const executor = stage.launch(task, {}, cgroups.enter);
+
+    const failed = await state(executor, task, "TASK_FAILED");
+
+    assert.equal(failed.reason, "REASON_CONTAINER_LIMITATION_MEMORY");
+    assert.match(failed.message ?? "", /^process exited with 137: OOM killed/);
+    await executor.exited;
+  });
+
+  test("a SIGKILL by somebody else is not taken for it", async (t) => {
+    const cgroups = makeCgroups(200 * 1024 * 1024);
+    if (cgroups === undefined) return t.skip("no cgroup of our own can be made here");
+    t.after(() => cgroups.remove());
+    const task = shellTask("kill -KILL $$");
+    const executor = stage.launch(task, {}, cgroups.enter);
+
+    const failed = await state(executor, task, "TASK_FAILED");
+
+    assert.equal(failed.reason, "REASON_COMMAND_EXECUTOR_FAILED");
+    assert.match(failed.message ?? "", /killed by SIGKILL, which Berth did not send/);
+    await executor.exited;
+  });
+
+  test("finds what left its session, its parent and its environment behind; and nothing stays in it", async (t) => {
+    const cgroups = makeCgroups(1024 * 1024 * 1024);
+    if (cgroups === undefined) return t.skip("no cgroup of our own can be made here");
+    t.after(() => cgroups.remove());
+    const mark = newMark();
+    // Nothing but the cgroup knows this one: the root is over when it is searched for, and so is the root's session.
+    const task = shellTask(`env -i setsid sh -c 'sleep ${mark} & exec setsid sleep ${mark}' & sleep 0.4; exit 3`);
+    const executor = stage.launch(task, {}, cgroups.enter);
+    await state(executor, task, "TASK_RUNNING");
+    await waitFor(() => processesWith(mark).length === 2, { what: "the tree", interval: 5 });
+    const [memory = ""] = cgroups.paths;
+    assert.deepEqual(
+      readdirSync(memory, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : [])),
+      [`berth-${task.task_id.value}`],
+    );
+    assert.deepEqual(readFileSync(`${memory}/cgroup.procs`, "utf8").trim().split("\n"), [String(executor.pid)]);
+
+    assert.match((await state(executor, task, "TASK_FAILED")).message ?? "", /^process exited with 3/);
+
+    assert.deepEqual(processesWith(mark), []);
+    await executor.exited;
+  });
+});
