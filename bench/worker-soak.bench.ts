@@ -20,7 +20,7 @@ const [executor] = crowd.executors;
 const [pid] = crowd.pids;
 if (executor === undefined || pid === undefined) throw new Error("the worker did not start");
 executor.launch({ task_id: { value: "soaked" } });
-await waitFor(() => crowd.supervisor.said("launch").length === 1);
+await waitFor(() => crowd.supervisor.count("launch") === 1);
 
 const weights: number[] = [];
 for (let round = 1; round <= reconnections; round++) {
@@ -44,7 +44,7 @@ async function reconnectAgent(): Promise<void> {
 
 async function reconnectSupervisor(): Promise<void> {
   await crowd.supervisor.stop();
-  crowd.supervisor.heard.splice(0);
+  const before = crowd.supervisor.count("hello");
   await crowd.supervisor.listen();
-  await waitFor(() => crowd.supervisor.said("hello").length > 0, { interval: 2, what: "the hello" });
+  await waitFor(() => crowd.supervisor.count("hello") > before, { interval: 2, what: "the hello" });
 }

@@ -2,17 +2,17 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { LocalAgent, type LocalExecutor } from "@berth/mesos/local-agent";
 import { type TempDir, tempDir, waitFor } from "@berth/test-harness";
-import { ScriptedSupervisor } from "../apps/worker/tests/scripted-supervisor.ts";
+import { CrowdSupervisor } from "./crowd-supervisor.ts";
 
 /** An agent and a supervisor's socket for workers of one host, and what those workers weigh. */
 export class WorkerCrowd implements AsyncDisposable {
   readonly agent: LocalAgent;
-  readonly supervisor: ScriptedSupervisor;
+  readonly supervisor: CrowdSupervisor;
   readonly executors: LocalExecutor[] = [];
   readonly #command: string;
   readonly #folder: TempDir;
 
-  private constructor(command: string, agent: LocalAgent, supervisor: ScriptedSupervisor, folder: TempDir) {
+  private constructor(command: string, agent: LocalAgent, supervisor: CrowdSupervisor, folder: TempDir) {
     this.#command = command;
     this.agent = agent;
     this.supervisor = supervisor;
@@ -22,12 +22,14 @@ export class WorkerCrowd implements AsyncDisposable {
   static async open(command: string): Promise<WorkerCrowd> {
     const folder = await tempDir("wb");
     const agent = await LocalAgent.start({ workDirectory: join(folder.path, "a"), checkpoint: true });
-    return new WorkerCrowd(command, agent, await ScriptedSupervisor.start(join(folder.path, "s"), { runs: false }), folder);
+    const supervisor = new CrowdSupervisor(join(folder.path, "s"));
+    await supervisor.listen();
+    return new WorkerCrowd(command, agent, supervisor, folder);
   }
 
   /** Starts one more and waits until both its sockets are in use. Returns the milliseconds from its start to SUBSCRIBE. */
   async add(): Promise<number> {
-    const hellos = this.supervisor.said("hello").length;
+    const hellos = this.supervisor.count("hello");
     const begun = performance.now();
     const executor = this.agent.startExecutor({
       executorId: `worker-${this.executors.length}`,
@@ -36,7 +38,7 @@ export class WorkerCrowd implements AsyncDisposable {
     });
     await waitFor(() => executor.subscriptions > 0, { interval: 1, what: "SUBSCRIBE" });
     const took = performance.now() - begun;
-    await waitFor(() => this.supervisor.said("hello").length > hellos, { interval: 1, what: "the hello" });
+    await waitFor(() => this.supervisor.count("hello") > hellos, { interval: 1, what: "the hello" });
     this.executors.push(executor);
     return took;
   }

@@ -73,16 +73,16 @@ async function liveHard({ executors, supervisor }: WorkerCrowd): Promise<Partial
   const { pid } = executor;
   const stays = randomBytes(4).toString("hex");
   executor.launch({ task_id: { value: stays } });
-  await waitFor(() => supervisor.said("launch").length === 1, { what: "the launch" });
+  await waitFor(() => supervisor.count("launch") === 1, { what: "the launch" });
 
   for (let sent = 0; sent < MESSAGES; ) {
     for (const end = sent + 1000; sent < end; sent++) executor.message(`message ${sent}`);
-    await waitFor(() => supervisor.said("message").length === sent, { interval: 5, what: "the messages" });
+    await waitFor(() => supervisor.count("message") === sent, { interval: 5, what: "the messages" });
   }
   const update = async (taskId: string, requested: RequestedUpdate): Promise<void> => {
-    const before = supervisor.said("acknowledged").length;
+    const before = supervisor.count("acknowledged");
     supervisor.send({ type: "update", taskId, update: requested });
-    await waitFor(() => supervisor.said("acknowledged").length > before, { interval: 2, what: "an acknowledgement" });
+    await waitFor(() => supervisor.count("acknowledged") > before, { interval: 2, what: "an acknowledgement" });
   };
   for (let sent = 1; sent <= UPDATES; sent++) {
     await update(stays, { state: "TASK_RUNNING", message: `${sent} ${"x".repeat(UPDATE_BYTES)}` });
@@ -93,9 +93,9 @@ async function liveHard({ executors, supervisor }: WorkerCrowd): Promise<Partial
   for (let count = 1; count <= SPAWNS; count++) {
     const taskId = randomBytes(4).toString("hex");
     executor.launch({ task_id: { value: taskId } });
-    await waitFor(() => supervisor.said("launch").length === count + 1, { interval: 2, what: "a launch" });
+    await waitFor(() => supervisor.count("launch") === count + 1, { interval: 2, what: "a launch" });
     supervisor.send({ type: "spawn", taskId, argv: ["/bin/true"], environment: {}, directory: "/", output: "inherit" });
-    await waitFor(() => supervisor.said("exited").length === count, { interval: 2, what: "an exit" });
+    await waitFor(() => supervisor.count("exited") === count, { interval: 2, what: "an exit" });
     await update(taskId, { state: "TASK_FINISHED" });
   }
   await sleep(SETTLE_MS);
