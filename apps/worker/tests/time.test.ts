@@ -72,7 +72,7 @@ describe("an acknowledgement that never comes", () => {
 
 describe("an agent that is away", () => {
   test("is tried at once, then at random intervals of at most half a second, until the recovery timeout", () => {
-    const world = start({}, ["t"]);
+    const world = start({ MESOS_SUBSCRIPTION_BACKOFF_MAX: "15secs" }, ["t"]);
     world.advance(MINUTE);
     world.agent.attempts.length = 0;
     const begin = world.now;
