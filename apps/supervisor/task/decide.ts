@@ -101,7 +101,13 @@ function stop(s: Situation): Step {
   if (s.observed?.state !== "running") return { kind: "conclude" };
   if (s.checkpoint.phase !== "stopping") return { kind: "enter", phase: "stopping" };
   if (!s.held) return hold(s);
-  if (s.takesKilling && s.worker === "connected" && s.lastStatus?.state !== "TASK_KILLING") return report(s, "TASK_KILLING");
+  if (s.worker === "connected") {
+    // The verdict that led here is heard before what it led to.
+    if (s.pendingReport !== undefined && s.lastStatus?.state !== "TASK_KILLING") return { kind: "report-pending" };
+    // A task over its completion time is ended without notice, as Mesos's own executors do.
+    const announced = s.takesKilling && stop.cause !== "max-completion-time";
+    if (announced && s.lastStatus?.state !== "TASK_KILLING") return report(s, "TASK_KILLING");
+  }
   if (stop.signalledAt === undefined) {
     if (!through(s, "beforeStop") && s.now < stop.signalBy) return { kind: "hooks", stage: "beforeStop", until: stop.signalBy };
     return { kind: "signal", signal: stop.gracePeriodMs === 0 ? "SIGKILL" : "SIGTERM" };

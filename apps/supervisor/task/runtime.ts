@@ -31,6 +31,8 @@ export interface TaskRuntime {
   readonly name: string;
   /** Maps the TaskInfo to what will be started. Pure but for reading the host's configuration. */
   plan(task: TaskInfo): PlannedTask;
+  /** Has the host's policy judge the plan, after all hooks: throws the TaskFailure that refuses it, or returns warnings. */
+  judge?(): string[];
   /** Adds variables of beforeCreate hooks to the plan. */
   addEnvironment(variables: Readonly<Record<string, string>>, origin: string): void;
   /** Makes the image present. `progress` is told what happens, a few times a second at most. */

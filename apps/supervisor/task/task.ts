@@ -22,7 +22,7 @@ export interface TaskParts {
   /** What the TaskInfo was parsed to, or why it cannot be. */
   task: TaskInfo | TaskFailure;
   /** Describes the executor to hooks. */
-  surroundings: Pick<HookTask, "executorEnvironment" | "agentHostname" | "sandbox">;
+  surroundings: Pick<HookTask, "executorEnvironment" | "agentHostname" | "sandbox" | "frameworkName">;
   worker: WorkerPort;
   runtime: TaskRuntime;
   hooks: HookRunner;
@@ -461,6 +461,7 @@ export class Task {
     }
     this.runtime.addEnvironment(result.environment, "a beforeCreate hook");
     Object.assign(plan.environment, result.environment);
+    plan.warnings.push(...(this.runtime.judge?.() ?? []));
     this.#keep({ hookStates: result.states });
     this.#logPlan(plan);
     this.#plan = plan;
