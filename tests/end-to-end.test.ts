@@ -156,7 +156,7 @@ describe("a Docker task", () => {
     const failed = await state(executor, task, "TASK_FAILED");
 
     assert.equal(failed.reason, "REASON_MAX_COMPLETION_TIME_REACHED");
-    assert.equal(statesOf(executor, task).includes("TASK_KILLING"), true);
+    assert.equal(statesOf(executor, task).includes("TASK_KILLING"), false);
   });
 });
 

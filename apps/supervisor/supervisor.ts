@@ -3,6 +3,7 @@ import { createHealthWatches } from "@berth/health";
 import { builtInHooks, enforcePolicy, type Hook, HookRunner, judgePlan } from "@berth/hooks";
 import { LogLane } from "@berth/logrelay";
 import { SecretRegistry } from "@berth/redact";
+import type { TaskIdentity } from "@berth/runtime";
 import { DockerEngine } from "@berth/runtime/docker/engine";
 import { dockerEndpoint } from "@berth/runtime/docker/engine-endpoint";
 import { CONTAINER_LABELS, type ContainerPlan } from "@berth/runtime/docker/plan";
@@ -100,15 +101,25 @@ export class Supervisor {
     const sidecar = this.#openSidecar(settings);
     const logs = this.#openLogs(settings);
     const rangeFor = (env: Readonly<Record<string, string>>): number => settings.taskOptions(env).settings.randomExpirationRange;
-    const certificates = { rangeFor, now };
+    const certificates = {
+      rangeFor,
+      resolve: async (identity: TaskIdentity, reference: string, signal: AbortSignal) => {
+        const options = { awsRole: "", awsRoleTtlMs: 0 };
+        const { environment } = await new VaultSecrets(vault, secrets, identity, options).resolve({ reference }, signal);
+        return environment.reference;
+      },
+      now,
+    };
     const builtIn = builtInHooks(settings.hooks, { environment: settings.environment });
     const hooks = new HookRunner(
       [certificateHook(certificates), ...builtIn, ...userHooks, ...(sidecar === undefined ? [] : [sidecar.hook])],
       log,
     );
-    const { health, check } = createHealthWatches({ exec: (request, signal) => engine.exec(request, signal), now, log });
+    const { health, check, close } = createHealthWatches({ exec: (request, signal) => engine.exec(request, signal), now, log });
+    this.#closers.push(async () => close());
     const checks = settings.configured.healthChecks ? [health, check] : [];
-    const judge = (plan: ContainerPlan): string[] => enforcePolicy(judgePlan(plan.create, plan.image, settings.policy));
+    const judge = (plan: ContainerPlan, sandbox: string): string[] =>
+      enforcePolicy(judgePlan(plan.create, plan.image, settings.policy, { sandbox }));
     const factory = new TaskFactory({
       engine,
       hooks,

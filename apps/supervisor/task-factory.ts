@@ -28,7 +28,7 @@ export interface TaskFactoryParts {
   log: TaskLog;
   /** The task's settings: the host's, with what its executor's environment may override. Throws a TaskFailure for a bad override. */
   optionsFor: (executorEnvironment: Readonly<Record<string, string>>) => TaskOptions;
-  judge: (plan: ContainerPlan) => string[];
+  judge: (plan: ContainerPlan, sandbox: string) => string[];
   registryAuth: (image: ImageReference, options: TaskOptions, signal: AbortSignal) => Promise<string | undefined>;
   /** Whether the container of a task with this outcome stays for a post-mortem. */
   keepsContainer: (outcome: Outcome, finishedAt: number | undefined) => boolean;
@@ -57,7 +57,12 @@ export class TaskFactory {
       identity,
       record,
       task: usable,
-      surroundings: { executorEnvironment: hello.environment, agentHostname: hello.agentHostname, sandbox: hello.sandbox },
+      surroundings: {
+        executorEnvironment: hello.environment,
+        agentHostname: hello.agentHostname,
+        sandbox: hello.sandbox,
+        frameworkName: hello.frameworkName,
+      },
       worker: executor,
       runtime,
       hooks: parts.hooks,

@@ -25,7 +25,7 @@ export interface PlanView {
 export interface PlanningHost {
   hooks: readonly Hook[];
   /** Throws the TaskFailure by which the host's policy refuses a plan, or returns warnings. */
-  judge: (plan: ContainerPlan) => string[];
+  judge: (plan: ContainerPlan, sandbox: string) => string[];
   hostname: string;
 }
 
@@ -68,7 +68,7 @@ function planDocker(
     environment: environmentRecord(plan.environment),
     withheld: plan.withheldVariables,
     gracePeriodMs: plan.stopTimeoutMs,
-    warnings: [...plan.warnings, ...judge(plan)],
+    warnings: [...plan.warnings, ...judge(plan, surroundings.sandbox)],
   };
 }
 

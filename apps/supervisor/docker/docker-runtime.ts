@@ -30,7 +30,7 @@ export interface DockerRuntimeParts {
   id: string | undefined;
   pullAttempts: number;
   /** Judges the create request by the host's policy: throws the TaskFailure that refuses it, or returns warnings. */
-  judge: (plan: ContainerPlan) => string[];
+  judge: (plan: ContainerPlan, sandbox: string) => string[];
   /** The X-Registry-Auth header for an image; read anew at each pull. */
   registryAuth: (image: ImageReference, signal: AbortSignal) => Promise<string | undefined>;
 }
@@ -67,7 +67,6 @@ export class DockerRuntime implements TaskRuntime {
     const plan = planContainer({ ...input, task, options: { ...input.options, extraLabels } });
     this.#plan = plan;
     this.#name = plan.name;
-    const policyWarnings = this.#parts.judge(plan);
     const memory = plan.create.HostConfig.Memory;
     return {
       environment: environmentRecord(plan.environment),
@@ -75,8 +74,12 @@ export class DockerRuntime implements TaskRuntime {
       gracePeriodMs: plan.stopTimeoutMs,
       ...(memory === undefined || memory === 0 ? {} : { memoryLimitBytes: memory }),
       image: plan.image.written,
-      warnings: [...plan.warnings, ...policyWarnings],
+      warnings: [...plan.warnings],
     };
+  }
+
+  judge(): string[] {
+    return this.#parts.judge(this.#planned(), this.#parts.input.sandbox);
   }
 
   /** The whole create request, for `berth plan`; the environment holds references as written. */
@@ -146,6 +149,10 @@ export class DockerRuntime implements TaskRuntime {
 
   async signal(signal: "SIGTERM" | "SIGKILL", abort?: AbortSignal): Promise<void> {
     await this.#parts.engine.signal(this.#reference, this.#signalName(signal), abort);
+  }
+
+  environmentOf(names: readonly string[]): Promise<Record<string, string>> {
+    return this.#parts.engine.environmentOf(this.#reference, names);
   }
 
   pidOf(observed: Observed): number | undefined {

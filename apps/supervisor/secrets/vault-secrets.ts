@@ -1,6 +1,6 @@
 import type { SecretRegistry } from "@berth/redact";
 import type { TaskIdentity } from "@berth/runtime";
-import type { LeaseRecord, VaultLane } from "@berth/vault";
+import { isReference, type LeaseRecord, type VaultLane, type Waiting } from "@berth/vault";
 import type { ResolvedSecrets, SecretPort } from "../task/ports.ts";
 import { taskKey } from "../task-key.ts";
 
@@ -27,14 +27,25 @@ export class VaultSecrets implements SecretPort {
     this.#options = options;
   }
 
-  async resolve(environment: Readonly<Record<string, string>>, signal: AbortSignal): Promise<ResolvedSecrets> {
-    const resolution = await this.#vault.resolveEnvironment({ taskKey: this.#key, environment, signal });
+  async resolve(
+    environment: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+    onWaiting: (reason: string) => void,
+  ): Promise<ResolvedSecrets> {
+    const tellWaiting = ({ reason }: Waiting): void => onWaiting(reason);
+    const resolution = await this.#vault.resolveEnvironment({ taskKey: this.#key, environment, signal, onWaiting: tellWaiting });
     this.#hide(resolution.secrets);
     if (this.#options.awsRole === "") return resolution;
     const { awsRole: role, awsRoleTtlMs: ttlMs } = this.#options;
-    const aws = await this.#vault.awsCredentials({ taskKey: this.#key, role, ttlMs, signal });
+    const aws = await this.#vault.awsCredentials({ taskKey: this.#key, role, ttlMs, signal, onWaiting: tellWaiting });
     this.#hide(aws.secrets);
     return { environment: { ...resolution.environment, ...aws.environment }, leases: [...resolution.leases, ...aws.leases] };
+  }
+
+  references(environment: Readonly<Record<string, string>>): Array<{ name: string; reference: string }> {
+    return Object.entries(environment)
+      .filter(([, value]) => isReference(value))
+      .map(([name, reference]) => ({ name, reference }));
   }
 
   hide(name: string, value: string, source: string): void {

@@ -20,7 +20,14 @@ export interface ResolvedSecrets {
 
 export interface SecretPort {
   /** Replaces every `vault://` reference and adds what the task's settings ask for. Throws a TaskFailure naming variable and path. */
-  resolve(environment: Readonly<Record<string, string>>, signal: AbortSignal): Promise<ResolvedSecrets>;
+  resolve(
+    environment: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+    /** Told why it waits, each time that changes. */
+    onWaiting: (reason: string) => void,
+  ): Promise<ResolvedSecrets>;
+  /** Which variables of a plan are references: their values are secrets. */
+  references(environment: Readonly<Record<string, string>>): Array<{ name: string; reference: string }>;
   /** Takes over the leases of a task that an earlier supervisor started. */
   adopt(leases: unknown[]): void;
   /** Revokes leases. Bounded. */
@@ -77,6 +84,8 @@ export interface WatchedTask {
   launchedAt: number;
   observed: Extract<Observed, { state: "running" }>;
   healthyBefore: boolean | undefined;
+  /** What the hooks keep of the task, by their names. */
+  hookStates: Readonly<Record<string, unknown>>;
 }
 
 /** Something that looks at a running task: health checks, Sidecar, the completion time, a certificate, a lease. */

@@ -43,6 +43,8 @@ export interface TaskRuntime {
   inspect(signal?: AbortSignal): Promise<Observed>;
   /** A process that is gone is an answer, not an error. */
   signal(signal: "SIGTERM" | "SIGKILL", abort?: AbortSignal): Promise<void>;
+  /** Values that variables have in what an earlier supervisor created, to have them hidden again; never to be shown. */
+  environmentOf?(names: readonly string[]): Promise<Record<string, string>>;
   /** The pid by which the running process can be found past the engine; undefined where that cannot be trusted. */
   pidOf?(observed: Observed): number | undefined;
   /** What can be told of the process without the engine, for a stop that must end although the engine hangs. */

@@ -124,6 +124,7 @@ function stage(
     secrets: {
       resolve: async (environment) => ({ environment: { ...environment, A: "resolved" }, leases: [] }),
       adopt: () => {},
+      references: () => [],
       release: async () => {},
       hide: () => {},
       forget: () => {},

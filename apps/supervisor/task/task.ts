@@ -106,6 +106,10 @@ export class Task {
   #lastLines: string[] = [];
   #terminalAcknowledged: boolean;
   #healthy: boolean;
+  /** What keeps the step under way from going on, in words; undefined where nothing is known to. */
+  #waitsFor: string | undefined;
+  /** The secrets of a container from an earlier life are hidden again. */
+  #hidden = false;
   #goneSince: number | undefined;
   #removingSince: number | undefined;
   #pullNotedAt = Number.NEGATIVE_INFINITY;
@@ -170,7 +174,12 @@ export class Task {
       name: this.runtime.name,
       runtime: this.runtime.kind,
       phase: this.#checkpoint.phase,
-      step: this.#step.kind === "wait" ? this.#step.why : this.#step.kind,
+      step:
+        this.#step.kind === "wait"
+          ? this.#step.why
+          : this.#waitsFor === undefined
+            ? this.#step.kind
+            : `${this.#step.kind}: ${this.#waitsFor}`,
       observed: this.#observed,
       lastStatus: this.#reporting.lastStatus,
       worker: this.#parts.worker.presence,
@@ -410,6 +419,7 @@ export class Task {
         await this.runtime.create(this.#resolved ?? {}, signal);
         // The values are not kept: a container that has to be made once more gets them read anew.
         this.#resolved = undefined;
+        this.#hidden = true;
         this.#createdHere = true;
         this.#note("created", this.runtime.name);
         return await this.#look();
@@ -483,8 +493,20 @@ export class Task {
   }
 
   async #resolveSecrets(signal: AbortSignal): Promise<void> {
-    const { environment, leases } = await this.#parts.secrets.resolve(this.#plan?.environment ?? {}, signal);
-    this.#resolved = environment;
+    try {
+      const waiting = (reason: string): void => {
+        if (reason !== this.#waitsFor) this.#note("waiting", reason);
+        this.#waitsFor = reason;
+      };
+      const { environment, leases } = await this.#parts.secrets.resolve(this.#plan?.environment ?? {}, signal, waiting);
+      this.#resolved = environment;
+      this.#keepResolvedLeases(leases);
+    } finally {
+      this.#waitsFor = undefined;
+    }
+  }
+
+  #keepResolvedLeases(leases: unknown[]): void {
     if (leases.length > 0) this.#keep({ leases: [...(this.#checkpoint.leases ?? []), ...leases] });
   }
 
@@ -551,6 +573,27 @@ export class Task {
     await this.#look();
   }
 
+  /**
+   * The values that an earlier supervisor read for this container are known to this one only from the container itself. Without
+   * them the task's last words, of all things, would be told unmasked.
+   */
+  async #hideAgain(): Promise<void> {
+    this.#hidden = true;
+    const { secrets } = this.#parts;
+    const references = secrets.references((this.#plan ?? this.#planAgain(this.#task)).environment);
+    if (references.length === 0) return;
+    try {
+      const values = (await this.runtime.environmentOf?.(references.map(({ name }) => name))) ?? {};
+      for (const { name, reference } of references) {
+        const value = values[name];
+        if (value !== undefined && value !== reference) secrets.hide(name, value, reference);
+      }
+    } catch (err) {
+      this.#hidden = false;
+      this.#parts.log.warn({ ...this.#fields(), err }, "the secrets of a running task cannot be hidden again yet");
+    }
+  }
+
   /** The process of the task, where it can be found without its runtime. */
   get #process(): { id: string; pid: number } | undefined {
     const { id, pid } = this.#checkpoint;
@@ -605,7 +648,9 @@ export class Task {
 
   async #look(): Promise<void> {
     const generation = this.#sightings;
-    this.#see(await this.#inspect());
+    const observed = await this.#inspect();
+    if (!this.#hidden && this.#checkpoint.phase !== "preparing" && observed.state !== "absent") await this.#hideAgain();
+    this.#see(observed);
     // Something happened while the answer was on its way: it may be older than the news.
     if (generation !== this.#sightings) this.#observed = undefined;
   }
@@ -636,6 +681,7 @@ export class Task {
       launchedAt: this.launchedAt,
       observed,
       healthyBefore: this.#checkpoint.healthy,
+      hookStates: this.#checkpoint.hookStates,
     };
     const verdicts = this.#verdicts();
     const ends: Array<() => void> = [];

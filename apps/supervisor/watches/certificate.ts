@@ -3,10 +3,12 @@ import type { Hook } from "@berth/hooks";
 import { TaskFailure } from "@berth/mesos";
 import { label, type TaskInfo } from "@berth/mesos/task-info";
 import type { TaskIdentity } from "@berth/runtime";
+import { z } from "zod";
 import type { Watch } from "../task/ports.ts";
 import { taskKey } from "../task-key.ts";
 import { startLongTimer } from "./completion-time.ts";
 
+const NAME = "certificate";
 /** The label that asks for it, with the value "true". */
 const LABEL = "validate-certificate";
 /** The variable that holds the certificate, PEM. */
@@ -14,59 +16,72 @@ const VARIABLE = "CERTIFICATE";
 /** What a range of 0 or less stands for, milliseconds. */
 const DEFAULT_RANGE_MS = 3 * 3_600_000;
 
+/** A certificate from Vault is waited for as any secret of a launch is; Vault's own reader gives up before this. */
+const TIMEOUT_MS = 5 * 60_000;
+
 export interface CertificateParts {
   /** RANDOM_EXPIRATION_RANGE of a task, milliseconds. */
   rangeFor: (executorEnvironment: Readonly<Record<string, string>>) => number;
+  /** Reads a `vault://` reference of a task. Throws a TaskFailure. */
+  resolve: (identity: TaskIdentity, reference: string, signal: AbortSignal) => Promise<string | undefined>;
   now: () => number;
 }
 
+/** What is kept of a task's certificate: only the hook that checks it sees one that is in Vault. */
+const Kept = z.object({
+  /** NotAfter, milliseconds since the epoch. */
+  notAfter: z.number(),
+});
+
 /** Refuses a launch whose certificate is missing, broken or about to expire. */
-export function certificateHook({ rangeFor, now }: CertificateParts): Hook {
+export function certificateHook({ rangeFor, resolve, now }: CertificateParts): Hook {
   return {
-    name: "certificate",
+    name: NAME,
     priority: 100,
-    timeoutMs: 5000,
+    timeoutMs: TIMEOUT_MS,
     failsTask: true,
     describe: ({ task }) =>
       wantsValidation(task) ? "check the certificate in its environment, and end it before that expires" : undefined,
     stages: {
-      beforeCreate: async ({ identity, task, environment, executorEnvironment }) => {
+      beforeCreate: async ({ identity, task, environment, executorEnvironment }, { signal }) => {
         if (!wantsValidation(task)) return undefined;
-        const end = endOfUse(parseCertificate(environment[VARIABLE]), identity, rangeFor(executorEnvironment));
-        if (end <= now())
-          throw new TaskFailure(`its certificate is of no use any more: it had to be replaced by ${new Date(end).toISOString()}`);
-        return undefined;
+        const written = environment[VARIABLE];
+        const pem = written?.startsWith("vault://") ? await resolve(identity, written, signal) : written;
+        const notAfter = parseCertificate(pem).validToDate.getTime();
+        const end = endOfUse(notAfter, identity, rangeFor(executorEnvironment));
+        if (notAfter <= now()) throw new TaskFailure(`its certificate expired at ${timeOf(notAfter)}; it needs a new one`);
+        if (end <= now()) {
+          throw new TaskFailure(
+            `its certificate expires at ${timeOf(notAfter)}, and with RANDOM_EXPIRATION_RANGE this task had to end at ${timeOf(end)}; it needs a new one`,
+          );
+        }
+        return { state: { notAfter } satisfies z.infer<typeof Kept> };
       },
     },
   };
 }
 
 /** Ends a running task gracefully before its certificate expires. */
-export function certificateWatch({ rangeFor, now }: CertificateParts, executorEnvironment: Readonly<Record<string, string>>): Watch {
+export function certificateWatch(
+  { rangeFor, now }: Omit<CertificateParts, "resolve">,
+  executorEnvironment: Readonly<Record<string, string>>,
+): Watch {
   return {
-    name: "certificate",
+    name: NAME,
     decidesHealth: () => false,
-    begin({ identity, task }, verdicts) {
-      if (!wantsValidation(task)) return () => {};
-      let certificate: X509Certificate;
-      try {
-        certificate = parseCertificate(variableOf(task));
-      } catch {
-        return () => {}; // It was accepted at launch; a task that runs is not ended for what cannot be read now.
-      }
-      const end = endOfUse(certificate, identity, rangeFor(executorEnvironment));
-      return startLongTimer(end, now, () => verdicts.stop("certificate-expiry", `its certificate expires at ${certificate.validTo}`));
+    begin({ identity, task, hookStates }, verdicts) {
+      const kept = Kept.safeParse(hookStates[NAME]);
+      // Without it the task was accepted by no check; a task that runs is not ended for what cannot be read now.
+      if (!wantsValidation(task) || !kept.success) return () => {};
+      const { notAfter } = kept.data;
+      const end = endOfUse(notAfter, identity, rangeFor(executorEnvironment));
+      return startLongTimer(end, now, () => verdicts.stop("certificate-expiry", `its certificate expires at ${timeOf(notAfter)}`));
     },
   };
 }
 
 function wantsValidation(task: TaskInfo): boolean {
   return label(task, LABEL) === "true";
-}
-
-function variableOf(task: TaskInfo): string | undefined {
-  const commands = [task.command, task.executor?.command];
-  return commands.flatMap((command) => command?.environment?.variables ?? []).find(({ name }) => name === VARIABLE)?.value;
 }
 
 function parseCertificate(pem: string | undefined): X509Certificate {
@@ -85,8 +100,12 @@ function parseCertificate(pem: string | undefined): X509Certificate {
  * NotAfter, less a part of the range that differs from task to task, so that not all tasks with one certificate end at once. It
  * follows from the task's identity: a supervisor that comes back finds the same moment.
  */
-function endOfUse(certificate: X509Certificate, identity: TaskIdentity, rangeMs: number): number {
+function endOfUse(notAfter: number, identity: TaskIdentity, rangeMs: number): number {
   const range = rangeMs > 0 ? rangeMs : DEFAULT_RANGE_MS;
   const digest = createHash("sha256").update(taskKey(identity)).digest();
-  return certificate.validToDate.getTime() - (digest.readUInt32BE(0) / 2 ** 32) * range;
+  return notAfter - (digest.readUInt32BE(0) / 2 ** 32) * range;
+}
+
+function timeOf(milliseconds: number): string {
+  return new Date(milliseconds).toISOString();
 }
