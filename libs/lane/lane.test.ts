@@ -80,6 +80,10 @@ describe("a thread that dies", () => {
     await waitFor(() => lane.restarts >= 2);
     assert.ok(warnings.length > before);
     assert.equal(lane.up, false);
+    const controller = new AbortController();
+    const waiting = lane.call("add", { a: 1, b: 1 }, controller.signal);
+    controller.abort();
+    await assert.rejects(waiting, { name: "AbortError" });
     await lane.close();
   });
 });

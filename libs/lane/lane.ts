@@ -85,7 +85,7 @@ export class Lane<Methods extends object> extends EventEmitter {
     signal?: AbortSignal,
   ): Promise<Methods[Name] extends (...all: never[]) => infer Result ? Awaited<Result> : never> {
     signal?.throwIfAborted();
-    await this.#ready;
+    await untilAborted(this.#ready, signal);
     signal?.throwIfAborted();
     if (this.#closing || this.#port === undefined) throw new LaneLostError(`the ${this.name} lane is closed`);
     const port = this.#port;
@@ -161,5 +161,18 @@ export class Lane<Methods extends object> extends EventEmitter {
         this.emit(message.name, message.detail);
         break;
     }
+  }
+}
+
+/** Waits for `ready`, but no longer than until the signal aborts: a thread that does not start must hold nobody. */
+async function untilAborted(ready: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  if (signal === undefined) return await ready;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const give = (): void => resolve();
+  signal.addEventListener("abort", give, { once: true });
+  try {
+    await Promise.race([ready, promise]);
+  } finally {
+    signal.removeEventListener("abort", give);
   }
 }
