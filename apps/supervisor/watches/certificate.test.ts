@@ -128,10 +128,10 @@ test("a running task is stopped before its certificate ends, at the same moment 
     identity,
     task: taskWith(asking),
     launchedAt: began,
-    observed: { state: "running", id: "1", pid: 1, startedAt: began, addresses: [] },
+    observed: { state: "running" as const, id: "1", pid: 1, startedAt: began, addresses: [] },
     healthyBefore: undefined,
     hookStates: { certificate: { notAfter } },
-  } as const;
+  };
   const watch = () => certificateWatch({ rangeFor: () => rangeMs, now: () => began + passed }, {}).begin(watched, verdicts);
   watch();
   watch();
@@ -148,6 +148,6 @@ test("a running task is stopped before its certificate ends, at the same moment 
 test("a task that runs without a checked certificate is left alone", () => {
   const stop = certificateWatch({ rangeFor: () => HOUR, now: Date.now }, {});
   const verdicts = { health: () => {}, check: () => {}, stop: () => assert.fail("it was stopped") };
-  const observed = { state: "running", id: "1", pid: 1, startedAt: 0, addresses: [] } as const;
+  const observed = { state: "running" as const, id: "1", pid: 1, startedAt: 0, addresses: [] };
   stop.begin({ identity, task: taskWith(asking), launchedAt: 0, observed, healthyBefore: undefined, hookStates: {} }, verdicts)();
 });
