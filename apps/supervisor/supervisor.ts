@@ -105,8 +105,13 @@ export class Supervisor {
       rangeFor,
       resolve: async (identity: TaskIdentity, reference: string, signal: AbortSignal) => {
         const options = { awsRole: "", awsRoleTtlMs: 0 };
-        const { environment } = await new VaultSecrets(vault, secrets, identity, options).resolve({ reference }, signal);
-        return environment.reference;
+        // Under its own name: the error tells which variable it was.
+        const { environment } = await new VaultSecrets(vault, secrets, identity, options).resolve(
+          { CERTIFICATE: reference },
+          signal,
+          () => {},
+        );
+        return environment.CERTIFICATE;
       },
       now,
     };
