@@ -54,11 +54,11 @@ export class WorkerCrowd implements AsyncDisposable {
   }
 }
 
-/** Kilobytes: its share of what it uses, and what is its alone. */
-export function weight(pid: number): { pss: number; private: number } {
+/** Kilobytes: its share of what it uses, what is its alone, and of that what no file holds. */
+export function weight(pid: number): { pss: number; private: number; anonymous: number } {
   const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
   const field = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(rollup)?.[1] ?? Number.NaN);
-  return { pss: field("Pss"), private: field("Private_Clean") + field("Private_Dirty") };
+  return { pss: field("Pss"), private: field("Private_Clean") + field("Private_Dirty"), anonymous: field("Anonymous") };
 }
 
 /** Milliseconds that the threads of a process have run. */
