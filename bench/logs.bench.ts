@@ -8,7 +8,7 @@ import { once } from "node:events";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { LogLane, type SinkConfig } from "@berth/logrelay";
-import { BUSYBOX_IMAGE, startDockerd, tempDir, waitFor } from "../tests/harness/index.ts";
+import { BUSYBOX_IMAGE, startDockerd, tempDir, waitFor } from "@berth/test-harness";
 
 const LINES = Number(process.env.BERTH_BENCH_LINES ?? 1_000_000);
 const TICKS = 100;

@@ -22,7 +22,7 @@ const server = createServer((q, r) => r.end(Buffer.concat([head, Buffer.from(Str
 server.listen(0, "127.0.0.1", () => process.send({ port: server.address().port, bytes: text.length }));
 process.on("disconnect", () => process.exit());`;
 
-const generator = new URL("../libs/sidecar/generate.ts", import.meta.url).href;
+const generator = new URL("@berth/sidecar/generate", import.meta.url).href;
 const server = spawn(process.execPath, ["--input-type=module", "-e", SERVER, generator, String(STATE_BYTES)], {
   stdio: ["ignore", "ignore", "inherit", "ipc"],
   cwd: fileURLToPath(new URL("..", import.meta.url)),

@@ -83,6 +83,7 @@ function neededServers(): string[] {
     ...(uses(/startVault/) ? ["vaultdev"] : []),
     ...(uses(/startSidecar/) ? ["sidecar"] : []),
     ...(uses(/startConsul/) ? ["consul"] : []),
+    ...(uses(/vaas-contract/) ? ["vaas"] : []),
   ];
 }
 

@@ -115,7 +115,8 @@ describe("kill -9 of the supervisor", () => {
     const seen: string[] = [];
     worker.holds = (_, data) => {
       seen.push(String(data.phase));
-      if (data.phase === "starting" && seen.filter((phase) => phase === "starting").length > 1) process.kill((supervisor as LocalSupervisor).pid, "SIGKILL");
+      if (data.phase === "starting" && seen.filter((phase) => phase === "starting").length > 1)
+        process.kill((supervisor as LocalSupervisor).pid, "SIGKILL");
       return true;
     };
     worker.launch(info);
@@ -250,7 +251,11 @@ describe("the death of a worker", () => {
   test("a second process cannot speak for an executor whose worker lives", async () => {
     await startSupervisor();
     const worker = await newWorker();
-    const rival = new ScriptedWorker({ socket: (supervisor as LocalSupervisor).socket, sandbox: folder.path, identity: stranger().identity });
+    const rival = new ScriptedWorker({
+      socket: (supervisor as LocalSupervisor).socket,
+      sandbox: folder.path,
+      identity: stranger().identity,
+    });
     workers.push(rival);
     Object.assign(rival.hello, { executorId: worker.hello.executorId, containerId: worker.hello.containerId });
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { BUSYBOX_IMAGE, type Dockerd, startDockerd, tempDir, waitFor } from "../../tests/harness/index.ts";
+import { BUSYBOX_IMAGE, type Dockerd, startDockerd, tempDir, waitFor } from "@berth/test-harness";
 import { LogLane, type LogPosition, type LogSource } from "./index.ts";
 
 /** BERTH_TEST_FULL=1: the size that is promised; else a tenth of it. */

@@ -1,6 +1,6 @@
-import { PlainDecoder } from "./text-decoder.ts";
 import type { Follower } from "./follower.ts";
 import { type Line, nowTime } from "./line.ts";
+import { PlainDecoder } from "./text-decoder.ts";
 import type { StreamName } from "./types.ts";
 
 /** Bytes that wait for slow sinks; more is a gap, because whoever pushes must not wait. */

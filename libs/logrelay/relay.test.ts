@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import { appendFileSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createSocket } from "node:dgram";
+import { appendFileSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { freePort, tempDir, waitFor } from "../../tests/harness/index.ts";
+import { freePort, tempDir, waitFor } from "@berth/test-harness";
 import { LogRelay, type RelayEvents } from "./relay.ts";
 import type { FollowRequest, LogPosition } from "./types.ts";
 

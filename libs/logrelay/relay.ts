@@ -1,17 +1,17 @@
 import type { DockerEndpoint } from "@berth/runtime/docker/engine-types";
-import { AppendFile, type ByteTarget, FileSink } from "./file-sink.ts";
 import { ConsulAddresses } from "./consul-addresses.ts";
-import { LogReader } from "./log-reader.ts";
+import { AppendFile, type ByteTarget, FileSink } from "./file-sink.ts";
 import { copyLastLogs } from "./last-logs.ts";
+import { LogReader } from "./log-reader.ts";
 import { logstashRecord } from "./logstash-record.ts";
 import { MultiLine } from "./multi-line.ts";
+import { openSource } from "./open-source.ts";
 import { OutputTarget } from "./output-target.ts";
 import { Pipeline } from "./pipeline.ts";
 import { PushedSource } from "./pushed-source.ts";
 import { jsonRecord, syslogRecord } from "./records.ts";
 import { RemoteSink, type RemoteSinkOptions } from "./remote-sink.ts";
 import type { Sink } from "./sink.ts";
-import { openSource } from "./open-source.ts";
 import { StreamTransport } from "./stream-transport.ts";
 import type { Transport } from "./transport.ts";
 import type {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { freePort, startLogSink, startProcess, tempDir, waitFor } from "../../tests/harness/index.ts";
+import { freePort, startLogSink, startProcess, tempDir, waitFor } from "@berth/test-harness";
 import { LogRelay } from "./relay.ts";
 import type { SinkConfig } from "./types.ts";
 

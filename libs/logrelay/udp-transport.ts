@@ -1,6 +1,6 @@
 import { createSocket, type Socket } from "node:dgram";
-import { isIPv6 } from "node:net";
 import { lookup } from "node:dns/promises";
+import { isIPv6 } from "node:net";
 import { type Parcel, RETRY_MS, splitAddress, type Transport } from "./transport.ts";
 
 const DEFAULT_RATE = 100_000;

@@ -1,8 +1,8 @@
-import type { SeedsRequest, ServiceStatus, SidecarSettings, SidecarStatus, ThreadLogLine, Verdict, WatchTask } from "./types.ts";
-import { SERVICE_STATUSES } from "./types.ts";
 import { readSeeds } from "./seeds.ts";
 import { SidecarHttp } from "./sidecar-http.ts";
 import { StateSplitter } from "./state-splitter.ts";
+import type { SeedsRequest, ServiceStatus, SidecarSettings, SidecarStatus, ThreadLogLine, Verdict, WatchTask } from "./types.ts";
+import { SERVICE_STATUSES } from "./types.ts";
 
 export interface ReaderEvents {
   verdict(verdict: Verdict): void;

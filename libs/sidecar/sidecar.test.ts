@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { test } from "node:test";
-import { startSidecar, waitFor } from "../../tests/harness/index.ts";
+import { startSidecar, waitFor } from "@berth/test-harness";
 import { stateOf } from "./generate.ts";
 import { SidecarLane, type SidecarLog, type SidecarSettings, type Verdict, type WatchTask } from "./index.ts";
 

@@ -66,5 +66,12 @@ export async function startRegistry(options: { port?: number } = {}): Promise<Re
 
 /** Registries take bcrypt only. Debian's base Perl reaches it through crypt(3), which spares apache2-utils. */
 async function bcrypt(password: string): Promise<string> {
-  return command("perl", "-e", 'print crypt($ARGV[0], "\\$2y\\$05\\$" . $ARGV[1])', "--", password, randomBytes(16).toString("hex").slice(0, 22));
+  return command(
+    "perl",
+    "-e",
+    'print crypt($ARGV[0], "\\$2y\\$05\\$" . $ARGV[1])',
+    "--",
+    password,
+    randomBytes(16).toString("hex").slice(0, 22),
+  );
 }

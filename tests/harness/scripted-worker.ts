@@ -3,7 +3,15 @@ import { once } from "node:events";
 import { readFileSync, readlinkSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { isTerminal } from "@berth/mesos";
-import { encodeFrame, type Hello, type RequestedUpdate, type SupervisorMessage, type TaskRecord, type Wanted, type WorkerMessage } from "@berth/protocol";
+import {
+  encodeFrame,
+  type Hello,
+  type RequestedUpdate,
+  type SupervisorMessage,
+  type TaskRecord,
+  type Wanted,
+  type WorkerMessage,
+} from "@berth/protocol";
 import { RecordDecoder } from "@berth/recordio";
 import { waitFor } from "./wait-for.ts";
 
@@ -101,7 +109,12 @@ export class ScriptedWorker {
   }
 
   kill(taskId: string, gracePeriodMs?: number): void {
-    const wanted: Wanted = { kind: "kill", receivedAt: Date.now(), cause: "framework", ...(gracePeriodMs === undefined ? {} : { gracePeriodMs }) };
+    const wanted: Wanted = {
+      kind: "kill",
+      receivedAt: Date.now(),
+      cause: "framework",
+      ...(gracePeriodMs === undefined ? {} : { gracePeriodMs }),
+    };
     const record = this.records.get(taskId);
     if (record !== undefined) record.wanted = wanted;
     this.send({ type: "kill", taskId, wanted });

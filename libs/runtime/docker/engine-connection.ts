@@ -5,7 +5,7 @@ import { runFailure } from "./engine-failures.ts";
 import { type DockerAnswer, DockerHttp, type DockerRequest } from "./engine-http.ts";
 import { readLogs } from "./engine-logs.ts";
 import { ImagePuller } from "./engine-pull.ts";
-import { fields, items, readContainer, readInfo, readList, readVersion, text } from "./engine-read.ts";
+import { fields, items, readContainer, readEnvironment, readInfo, readList, readVersion, text } from "./engine-read.ts";
 import { DOCKER_TIMEOUTS, type DockerTimeouts } from "./engine-timeouts.ts";
 import type {
   ConnectNetworkRequest,
@@ -161,6 +161,11 @@ export class EngineConnection implements EngineMethods {
   async inspect({ id }: { id: string }, signal?: AbortSignal): Promise<ContainerSummary | undefined> {
     const answer = await this.#http.call(this.#about(id, "inspect", "GET", "/json", this.#timeouts.inspect, signal), [404]);
     return answer.statusCode === 404 ? undefined : readContainer(answer.body);
+  }
+
+  async environmentOf({ id, names }: { id: string; names: readonly string[] }, signal?: AbortSignal): Promise<Record<string, string>> {
+    const answer = await this.#http.call(this.#about(id, "inspect", "GET", "/json", this.#timeouts.inspect, signal), [404]);
+    return answer.statusCode === 404 ? {} : readEnvironment(answer.body, names);
   }
 
   async signal({ id, signal: name }: { id: string; signal: string }, signal?: AbortSignal): Promise<SignalResult> {

@@ -71,6 +71,18 @@ export function readContainer(answer: unknown): ContainerSummary {
   };
 }
 
+/** `Config.Env` of `GET /containers/{id}/json`, only the variables asked for. The last of a name counts, as it does for the process. */
+export function readEnvironment(answer: unknown, names: readonly string[]): Record<string, string> {
+  const wanted = new Set(names);
+  const found: Record<string, string> = {};
+  for (const assignment of items(fields(fields(answer).Config).Env).map(text)) {
+    const equals = assignment.indexOf("=");
+    const name = assignment.slice(0, Math.max(0, equals));
+    if (wanted.has(name)) found[name] = assignment.slice(equals + 1);
+  }
+  return found;
+}
+
 function readState(id: string, state: Fields, addresses: Address[]): ContainerSummary["state"] {
   const startedAt = time(state.StartedAt);
   // A container whose start failed is still "created" in some versions and "exited" without a start in others: it never ran.

@@ -254,6 +254,7 @@ export interface EngineMethods {
   connectNetwork(request: ConnectNetworkRequest, signal?: AbortSignal): Promise<void>;
   start(request: { id: string }, signal?: AbortSignal): Promise<StartResult>;
   inspect(request: { id: string }, signal?: AbortSignal): Promise<ContainerSummary | undefined>;
+  environmentOf(request: { id: string; names: readonly string[] }, signal?: AbortSignal): Promise<Record<string, string>>;
   signal(request: { id: string; signal: string }, signal?: AbortSignal): Promise<SignalResult>;
   remove(request: { id: string; force?: boolean; volumes?: boolean }, signal?: AbortSignal): Promise<RemoveResult>;
   list(request: { labels: readonly string[] }, signal?: AbortSignal): Promise<ListedContainer[]>;

@@ -21,6 +21,7 @@ export default serveLane<EngineStart>(async (start, lane) => {
     connectNetwork: (request, signal) => engine.connectNetwork(request, signal),
     start: (request, signal) => engine.start(request, signal),
     inspect: (request, signal) => engine.inspect(request, signal),
+    environmentOf: (request, signal) => engine.environmentOf(request, signal),
     signal: (request, signal) => engine.signal(request, signal),
     remove: (request, signal) => engine.remove(request, signal),
     list: (request, signal) => engine.list(request, signal),

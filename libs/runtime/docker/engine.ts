@@ -151,6 +151,14 @@ export class DockerEngine extends EventEmitter<EngineEvents> {
     return this.#lane.call("inspect", { id }, signal);
   }
 
+  /**
+   * The values that these variables have in a container; those that it has not are left out. May hold secrets: for nothing but
+   * to have them hidden again after a restart.
+   */
+  environmentOf(id: string, names: readonly string[], signal?: AbortSignal): Promise<Record<string, string>> {
+    return this.#lane.call("environmentOf", { id, names }, signal);
+  }
+
   /** Sends a signal ("SIGTERM", "SIGKILL" …) to the container's main process. */
   signal(id: string, signalName: string, signal?: AbortSignal): Promise<SignalResult> {
     return this.#lane.call("signal", { id, signal: signalName }, signal);
