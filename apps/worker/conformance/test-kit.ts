@@ -1,8 +1,9 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { encodeRecord, RecordDecoder } from "@berth/recordio";
 import { type TempDir, tempDir, waitFor } from "@berth/test-harness";
 import { PROBE_SOCKET } from "./probe.ts";
@@ -160,9 +161,9 @@ export async function listen(where: string | { host: string; port: number }): Pr
 
 /** Both hosts; without cargo only Node, and `missing` says why. */
 export async function hostsUnderTest(): Promise<{ hosts: HostUnderTest[]; missing: string | undefined }> {
-  const { buildLeanWorker, leanWorkerObstacle } = await import("../../../scripts/build/lean-worker.ts");
-  const missing = leanWorkerObstacle();
-  if (missing !== undefined) return { hosts: [NODE_HOST], missing };
-  const { probe } = await buildLeanWorker({ quiet: true });
+  const build = fileURLToPath(new URL("../../../scripts/build-worker.ts", import.meta.url));
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, [build, "--probe"]);
+  const probe = stdout.trim();
+  if (probe === "") return { hosts: [NODE_HOST], missing: stderr.trim() };
   return { hosts: [NODE_HOST, { name: "lean", command: [probe] }], missing: undefined };
 }

@@ -1,7 +1,7 @@
 import type { DescriptorInfo, Host } from "../core/host.ts";
 import { LeanChildren } from "./children.ts";
 import { Connections } from "./connections.ts";
-import type { Loop, Native } from "./native.ts";
+import { EINVAL, type Loop, type Native } from "./native.ts";
 import { wellFormed } from "./text.ts";
 import { Timers } from "./timers.ts";
 
@@ -19,7 +19,8 @@ export function leanHost(native: Native): { host: Host; loop: Loop } {
 
   const host: Host = {
     connectUnix: (path, handlers) => connections.open(native.connectUnix(wellFormed(path)), handlers),
-    connectTcp: (address, port, handlers) => connections.open(native.connectTcp(wellFormed(address), port), handlers),
+    connectTcp: (address, port, handlers) =>
+      connections.open(port >= 0 && port < 65536 ? native.connectTcp(wellFormed(address), port) : -EINVAL, handlers),
 
     setTimer: (delayMs, callback) => timers.set(delayMs, callback),
     clearTimer: (id) => timers.clear(id),

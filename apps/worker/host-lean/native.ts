@@ -78,5 +78,6 @@ export interface Loop {
 export const READ = 1;
 export const WRITE = 2;
 
-/** Linux's number, the same on every architecture that Berth is built for. */
+/** Linux's numbers, the same on every architecture that Berth is built for. */
 export const EAGAIN = 11;
+export const EINVAL = 22;
