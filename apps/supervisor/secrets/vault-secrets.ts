@@ -13,6 +13,9 @@ export interface TaskSecretOptions {
 /** How long the revocation of a task's leases may hold up its terminal update, milliseconds; Vault goes on with it behind that. */
 const RELEASE_BUDGET_MS = 5000;
 
+/** What a task with an AWS role gets. */
+const AWS_VARIABLES = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+
 /** The secrets of one task, from the host's one Vault thread. */
 export class VaultSecrets implements SecretPort {
   readonly #vault: VaultLane;
@@ -43,9 +46,11 @@ export class VaultSecrets implements SecretPort {
   }
 
   references(environment: Readonly<Record<string, string>>): Array<{ name: string; reference: string }> {
-    return Object.entries(environment)
+    const references = Object.entries(environment)
       .filter(([, value]) => isReference(value))
       .map(([name, reference]) => ({ name, reference }));
+    const { awsRole } = this.#options;
+    return awsRole === "" ? references : [...references, ...AWS_VARIABLES.map((name) => ({ name, reference: `AWS role ${awsRole}` }))];
   }
 
   hide(name: string, value: string, source: string): void {
