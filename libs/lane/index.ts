@@ -1,2 +1,2 @@
-export { Lane, LaneLostError, type LaneEvents, type LaneLog, type LaneOptions } from "./lane.ts";
+export { Lane, type LaneEvents, type LaneLog, LaneLostError, type LaneOptions } from "./lane.ts";
 export { type LaneHandlers, type LaneStart, serveLane } from "./serve.ts";

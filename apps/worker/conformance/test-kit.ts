@@ -161,7 +161,7 @@ export async function listen(where: string | { host: string; port: number }): Pr
 
 /** Both hosts; without cargo only Node, and `missing` says why. */
 export async function hostsUnderTest(): Promise<{ hosts: HostUnderTest[]; missing: string | undefined }> {
-  const build = fileURLToPath(new URL("../../../scripts/build-worker.ts", import.meta.url));
+  const build = fileURLToPath(new URL("../../../", import.meta.url)).concat("scripts/build-worker.ts");
   const { stdout, stderr } = await promisify(execFile)(process.execPath, [build, "--probe"]);
   const probe = stdout.trim();
   if (probe === "") return { hosts: [NODE_HOST], missing: stderr.trim() };

@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import type { LocalExecutor } from "@berth/mesos/local-agent";
 import type { Spawn } from "@berth/protocol";
 import { waitFor } from "@berth/test-harness";
-import { newTask, WorkerStage } from "./stage.ts";
+import { newTask, WorkerStage } from "./stage-test-kit.ts";
 
 interface Started extends AsyncDisposable {
   stage: WorkerStage;

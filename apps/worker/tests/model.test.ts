@@ -13,7 +13,7 @@ import type { LocalExecutor, StreamEnd } from "@berth/mesos/local-agent";
 import { waitFor } from "@berth/test-harness";
 import fc from "fast-check";
 import { type InProcessWorker, runInProcess } from "./in-process-worker.ts";
-import { WorkerStage } from "./stage.ts";
+import { WorkerStage } from "./stage-test-kit.ts";
 
 const runs = Number(process.env.BERTH_MODEL_RUNS ?? 60);
 const inProcess = process.env.BERTH_MODEL_WORKER !== "process";

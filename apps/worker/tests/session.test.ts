@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import type { LocalExecutor, TaskInfoInput } from "@berth/mesos/local-agent";
 import { waitFor } from "@berth/test-harness";
-import { logOf, newTask, statesOf, WorkerStage } from "./stage.ts";
+import { logOf, newTask, statesOf, WorkerStage } from "./stage-test-kit.ts";
 
 const WHOLE_LIFE = ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"];
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { waitFor } from "@berth/test-harness";
-import { logOf, newTask, statesOf, WorkerStage } from "./stage.ts";
+import { logOf, newTask, statesOf, WorkerStage } from "./stage-test-kit.ts";
 
 describe("a supervisor that is not there", () => {
   test("a task fails after the timeout, with words about which socket", async () => {

@@ -1,4 +1,4 @@
-/** Rules of the agent's API that are met rarely: the real worker against the local agent, beside apps/worker/tests/session.test.ts. */
+/** Rules of the agent's API that are met rarely: the real worker against the local agent, beside session.test.ts. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -6,7 +6,7 @@ import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalExecutor, TaskInfoInput } from "@berth/mesos/local-agent";
 import { tempDir, waitFor } from "@berth/test-harness";
-import { logOf, newTask, statesOf, WorkerStage } from "../apps/worker/tests/stage.ts";
+import { logOf, newTask, statesOf, WorkerStage } from "../apps/worker/tests/stage-test-kit.ts";
 
 const WHOLE_LIFE = ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"];
 
