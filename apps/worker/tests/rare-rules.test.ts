@@ -6,7 +6,7 @@ import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalExecutor, TaskInfoInput } from "@berth/mesos/local-agent";
 import { tempDir, waitFor } from "@berth/test-harness";
-import { logOf, newTask, statesOf, WorkerStage } from "../apps/worker/tests/stage-test-kit.ts";
+import { logOf, newTask, statesOf, WorkerStage } from "./stage-test-kit.ts";
 
 const WHOLE_LIFE = ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"];
 
