@@ -1,9 +1,9 @@
 /**
  * One worker's session with an agent: how fast it subscribes, how many updates per second it brings to their acknowledgement and
  * what one costs it, against a bare loop that awaits each 202 and each acknowledgement, in the same run.
- * `npm run bench -- session [updates] [starts]`
+ * `npm run bench -- session [updates] [starts]`; BERTH_BENCH_WORKER=node measures the worker on Node where a lean one was built, too.
  */
-import { readFileSync, rmSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -21,6 +21,8 @@ const ROUNDS = 3;
 
 await using folder = await tempDir("session");
 const installed = await build(join(folder.path, "installed"));
+const lean = `${installed.folder}/worker/berth-worker-lean`;
+if (process.env.BERTH_BENCH_WORKER === "node") rmSync(lean, { force: true });
 await using agent = await LocalAgent.start({ workDirectory: `${folder.path}/agent`, checkpoint: true });
 const socket = `${folder.path}/s`;
 let peer: Socket | undefined;
@@ -56,6 +58,7 @@ const barePerSecond = percentile(reference, 0.5);
 console.log(
   JSON.stringify({
     bench: "session",
+    worker: existsSync(lean) ? "lean" : "node",
     updates,
     ratio: rounded(barePerSecond / oursPerSecond),
     updates_per_second: Math.round(oursPerSecond),
