@@ -141,7 +141,7 @@ export class Supervisor {
         !settings.removeContainers || (outcome.state === "TASK_FAILED" && now() - finishedAt < settings.keepFailedMs),
       secretsFor: (identity, options) => new VaultSecrets(vault, secrets, identity, options),
       logsFor: (executor, identity, options, task, runtime) => {
-        const facts = { taskId: identity.taskId, task, hostname: executor.hello.agentHostname || hostname() };
+        const facts = { executorId: identity.executorId, task, hostname: executor.hello.agentHostname || hostname() };
         const compiled = taskLogOptions(settings.configured, options, settings.logSinks, facts);
         return new TaskLogs({ lane: logs, engine, executor, identity, runtime, options: compiled, now, log });
       },

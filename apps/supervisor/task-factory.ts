@@ -11,7 +11,7 @@ import { DockerRuntime } from "./docker/docker-runtime.ts";
 import type { EventJournal } from "./event-journal.ts";
 import type { Executor } from "./executor/executor.ts";
 import { isCommandTask } from "./process/process-plan.ts";
-import { ProcessRuntime } from "./process/process-runtime.ts";
+import { ProcessRuntime, type ProcessRuntimeParts } from "./process/process-runtime.ts";
 import type { TaskOptions } from "./settings.ts";
 import type { Outcome } from "./task/outcome.ts";
 import type { LogPort, SecretPort, TaskLog, Watch } from "./task/ports.ts";
@@ -37,6 +37,9 @@ export interface TaskFactoryParts {
   watchesFor: (executor: Executor, options: TaskOptions) => Watch[];
 }
 
+/** Who hears of a command task's process. */
+type Ears = Pick<ProcessRuntimeParts, "output" | "onNews" | "onOutput">;
+
 /** Puts a task's reconciler together from what its worker told and what the host has. */
 export class TaskFactory {
   readonly #parts: TaskFactoryParts;
@@ -51,8 +54,14 @@ export class TaskFactory {
     const { options, failure } = this.#options(hello.environment);
     const usable = failure ?? parsed;
     const info = usable instanceof TaskFailure ? undefined : usable;
-    const handle: { task?: Task } = {};
-    const runtime = this.#runtime(executor, record, info, options, () => handle.task?.observeAgain());
+    const handle: { task?: Task; logs?: LogPort } = {};
+    const runtime = this.#runtime(executor, record, info, options, {
+      onNews: () => handle.task?.observeAgain(),
+      output: () => (handle.logs?.wantsOutput === true ? "forward" : "inherit"),
+      onOutput: (stream, bytes) => handle.logs?.push?.(stream, bytes),
+    });
+    const logs = parts.logsFor(executor, identity, options, info, runtime);
+    handle.logs = logs;
     const task = new Task({
       identity,
       record,
@@ -67,7 +76,7 @@ export class TaskFactory {
       runtime,
       hooks: parts.hooks,
       secrets: parts.secretsFor(identity, options),
-      logs: parts.logsFor(executor, identity, options, info, runtime),
+      logs,
       watches: parts.watchesFor(executor, options),
       keepsContainer: parts.keepsContainer,
       warnings: options.warnings,
@@ -101,9 +110,9 @@ export class TaskFactory {
     }
   }
 
-  #runtime(executor: Executor, record: TaskRecord, task: TaskInfo | undefined, options: TaskOptions, onNews: () => void): TaskRuntime {
+  #runtime(executor: Executor, record: TaskRecord, task: TaskInfo | undefined, options: TaskOptions, ears: Ears): TaskRuntime {
     if (record.child !== undefined || (task !== undefined && isCommandTask(task)))
-      return this.#processRuntime(executor, record, options, onNews);
+      return this.#processRuntime(executor, record, options, ears);
     const { hello } = executor;
     const { parts, identity } = { parts: this.#parts, identity: identityOf(executor, record.taskId) };
     return new DockerRuntime({
@@ -129,7 +138,7 @@ export class TaskFactory {
     });
   }
 
-  #processRuntime(executor: Executor, record: TaskRecord, options: TaskOptions, onNews: () => void): ProcessRuntime {
+  #processRuntime(executor: Executor, record: TaskRecord, options: TaskOptions, ears: Ears): ProcessRuntime {
     const { hello } = executor;
     return new ProcessRuntime({
       identity: identityOf(executor, record.taskId),
@@ -138,9 +147,7 @@ export class TaskFactory {
       place: { sandbox: hello.sandbox, path: hello.environment.PATH, process: hello },
       gracePeriodMs: options.killTaskTimeoutMs,
       sparedFromSigterm: options.sparedFromSigterm,
-      output: "inherit",
-      onNews,
-      onOutput: () => {},
+      ...ears,
     });
   }
 }

@@ -17,7 +17,7 @@ export interface TaskLogOptions {
 }
 
 export interface LogFacts {
-  taskId: string;
+  executorId: string;
   /** Absent for a task that is only cleaned up. */
   task: TaskInfo | undefined;
   /** Of this host, where no setting names another. */
@@ -115,12 +115,11 @@ function consulToken(host: Host): { token?: string } {
 }
 
 /** What allegro's executor adds to each scraped event. */
-function scrapingFields(settings: Settings, { taskId, task, hostname }: LogFacts): Record<string, string> {
+function scrapingFields(settings: Settings, { executorId, task, hostname }: LogFacts): Record<string, string> {
   const all = {
-    scId: task === undefined ? undefined : label(task, "scId"),
-    instance: taskId,
-    host: settings.cloudHostname || hostname,
-    dc: settings.cloudDc,
+    scid: task === undefined ? undefined : label(task, "scId"),
+    "instance-id": executorId,
+    srchost: settings.cloudHostname || hostname,
     region: settings.cloudRegion,
     zone: settings.cloudAvailabilityZone,
   };

@@ -22,6 +22,8 @@ export interface TaskLogsParts {
   log: TaskLog;
 }
 
+/** Output of a command task that is kept until it is followed. */
+const MAX_EARLY_BYTES = 8 * 1024 * 1024;
 /** What is still on its way when a task ends gets this long, milliseconds; then it is dropped and counted. */
 const DRAIN_BUDGET_MS = 5000;
 
@@ -32,14 +34,27 @@ export class TaskLogs implements LogPort {
   #labels: Readonly<Record<string, string>> = {};
   #following: Promise<void> | undefined;
   #sandboxFollowed = false;
+  /** Output of a command task that came before it was followed; undefined once it is. */
+  #early: Array<{ stream: "stdout" | "stderr"; bytes: Uint8Array }> | undefined = [];
+  #earlySize = 0;
 
   constructor(parts: TaskLogsParts) {
     this.#parts = parts;
   }
 
+  get wantsOutput(): boolean {
+    return this.#sinks(this.#parts.now()).length > 0;
+  }
+
+  push(stream: "stdout" | "stderr", bytes: Uint8Array): void {
+    if (this.#early === undefined) return this.#parts.lane.push(taskKey(this.#parts.identity), stream, bytes);
+    this.#earlySize += bytes.length;
+    if (this.#earlySize <= MAX_EARLY_BYTES) this.#early.push({ stream, bytes });
+  }
+
   follow(observed: Observed, position: unknown): void {
     if (this.#following !== undefined || observed.state !== "running") return;
-    const sinks = this.#parts.options.sinks(observed.startedAt);
+    const sinks = this.#sinks(observed.startedAt);
     if (sinks.length === 0) return;
     this.#following = this.#begin(sinks, position as LogPosition | undefined).catch((err: unknown) => {
       this.#parts.log.warn({ taskId: this.#parts.identity.taskId, err }, "the task's output cannot be relayed");
@@ -48,6 +63,11 @@ export class TaskLogs implements LogPort {
 
   async finish(observed: Observed | undefined, outcome: Outcome): Promise<string[]> {
     const { lane, identity, options, now, log } = this.#parts;
+    // One that was over before anybody saw it run has written all the same.
+    if (this.#following === undefined && this.#earlySize > 0) {
+      const sinks = this.#sinks(observed?.state === "exited" ? (observed.exit.startedAt ?? now()) : now());
+      this.#following = this.#begin(sinks, undefined).catch(() => {});
+    }
     await this.#following;
     const key = taskKey(identity);
     try {
@@ -95,6 +115,14 @@ export class TaskLogs implements LogPort {
       options: options.follow,
       ...(position === undefined ? {} : { position }),
     });
+    for (const { stream, bytes } of this.#early ?? []) lane.push(taskKey(identity), stream, bytes);
+    this.#early = undefined;
+  }
+
+  /** The worker of a command task has its output in the sandbox already. */
+  #sinks(startedAt: number): SinkConfig[] {
+    const sinks = this.#parts.options.sinks(startedAt);
+    return this.#parts.runtime.kind === "process" ? sinks.filter((sink) => sink.type !== "sandbox") : sinks;
   }
 
   async #findSource(): Promise<LogSource | undefined> {

@@ -18,7 +18,7 @@ export interface ProcessRuntimeParts {
   /** Processes that SIGTERM spares, by name; SIGKILL spares none. */
   sparedFromSigterm: readonly string[];
   /** Where the child's output goes: `forward` also to the supervisor, for the log relay. */
-  output: "inherit" | "forward";
+  output: () => "inherit" | "forward";
   /** Called when the worker told news, after they are taken in. */
   onNews: () => void;
   onOutput: (stream: "stdout" | "stderr", bytes: Uint8Array) => void;
@@ -109,7 +109,7 @@ export class ProcessRuntime implements TaskRuntime {
         argv: plan.argv,
         environment: { ...this.#environment },
         directory: this.#parts.place.sandbox,
-        output: this.#parts.output,
+        output: this.#parts.output(),
         ...(user === undefined ? {} : { user }),
         ...(plan.rlimits.length === 0 ? {} : { rlimits: plan.rlimits }),
       });

@@ -58,6 +58,10 @@ export interface LogLine {
 }
 
 export interface LogPort {
+  /** Whether the output of a command task is to be handed in. */
+  readonly wantsOutput?: boolean;
+  /** Output of a command task. What comes before `follow` is kept for it. */
+  push?(stream: "stdout" | "stderr", bytes: Uint8Array): void;
   /** Begins (or, after a restart, resumes) to relay the task's output. */
   follow(observed: Observed, position: unknown): void;
   /**

@@ -7,6 +7,7 @@ import {
   type SupervisorMessage,
   type TaskRecord,
   type Wanted,
+  type WorkerMessage,
 } from "@berth/protocol";
 import { type AgentEndpoint, agentEndpoint } from "./agent-endpoint.ts";
 import { AgentSession } from "./agent-session.ts";
@@ -40,6 +41,8 @@ const SIGKILL = 9;
 const SUPERVISOR_BACK_MS = 3000;
 /** Messages of the scheduler that wait for a supervisor; Mesos itself promises no delivery. */
 const MAX_WAITING_MESSAGES = 100;
+/** Output of command tasks that waits for a supervisor, as base64. */
+const MAX_WAITING_OUTPUT = 4 * 1024 * 1024;
 /** What SHUTDOWN's grace period keeps back for the last updates, as Mesos's own executors do. */
 const SHUTDOWN_RESERVE_MS = 2000;
 /** An agent that restarted meanwhile may have forgotten the task and will never acknowledge: then the worker leaves all the same. */
@@ -68,6 +71,10 @@ export class Worker {
   #served = false;
   /** Of the scheduler, base64, for a supervisor that is away. */
   #messages: string[] = [];
+  /** Of command tasks, for a supervisor that is away. */
+  #output: Array<Extract<WorkerMessage, { type: "output" }>> = [];
+  #outputSize = 0;
+  #outputDropped = 0;
   #subscribedSince = 0;
 
   constructor(host: Host, settings: WorkerSettings, endpoint: AgentEndpoint) {
@@ -114,7 +121,7 @@ export class Worker {
         this.#link.send({ type: "exited", taskId, exit });
         if (entry !== undefined) this.#tellEndAlone(entry);
       },
-      output: (taskId, stream, data) => this.#link.send({ type: "output", taskId, stream, data }),
+      output: (taskId, stream, data) => this.#forward({ type: "output", taskId, stream, data }),
       log,
     });
   }
@@ -127,6 +134,25 @@ export class Worker {
       this.#host.setTimer(HEARTBEAT_MS, beat);
     };
     this.#host.setTimer(HEARTBEAT_MS, beat);
+  }
+
+  /** Output for the log relay waits for a supervisor that is away; the sandbox has it all the same. */
+  #forward(output: Extract<WorkerMessage, { type: "output" }>): void {
+    if (this.#link.connected) return void this.#link.send(output);
+    if (this.#outputSize + output.data.length > MAX_WAITING_OUTPUT) {
+      if (this.#outputDropped === 0) this.#log("the supervisor is away for too long: output is in the sandbox, but no longer kept for it");
+      this.#outputDropped += output.data.length;
+      return;
+    }
+    this.#output.push(output);
+    this.#outputSize += output.data.length;
+  }
+
+  #forwardWaiting(): void {
+    if (this.#outputDropped > 0) this.#log(`about ${Math.ceil((this.#outputDropped * 3) / 4)} bytes of output were not relayed`);
+    for (const output of this.#output.splice(0)) this.#link.send(output);
+    this.#outputSize = 0;
+    this.#outputDropped = 0;
   }
 
   // The agent
@@ -332,6 +358,7 @@ export class Worker {
   #onWelcome(): void {
     this.#accept(this.#ledger.records());
     for (const data of this.#messages.splice(0)) this.#link.send({ type: "message", data });
+    this.#forwardWaiting();
   }
 
   #accept(records: readonly TaskRecord[]): void {
