@@ -1,9 +1,13 @@
 /** What the worker's tests ask of it on Node, asked of the worker on QuickJS-ng. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { before, test } from "node:test";
+import { cp, mkdir, symlink } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { type TempDir, tempDir } from "@berth/test-harness";
 import { buildLeanWorker, leanWorkerObstacle } from "../scripts/build/lean-worker.ts";
+import { projectRoot } from "../scripts/node-path.mjs";
 
 const SUITES: ReadonlyArray<[what: string, file: string, pattern?: string]> = [
   ["the session with the agent", "../apps/worker/tests/session.test.ts"],
@@ -13,11 +17,19 @@ const SUITES: ReadonlyArray<[what: string, file: string, pattern?: string]> = [
 const obstacle = leanWorkerObstacle();
 // A skip is a line among hundreds; a machine without cargo must not look as if this had been tested.
 if (obstacle !== undefined) console.log(`\nNOT TESTED: the lean worker, because ${obstacle}\n`);
-let worker = "";
+let home: TempDir;
 
+// As it is installed: the launcher takes the lean worker, and Node for an agent that wants TLS.
 before(async () => {
-  if (obstacle === undefined) ({ worker } = await buildLeanWorker({ quiet: true }));
+  home = await tempDir("lw");
+  if (obstacle !== undefined) return;
+  await cp(join(projectRoot, "bin"), join(home.path, "bin"), { recursive: true });
+  await mkdir(join(home.path, "worker"));
+  await symlink((await buildLeanWorker({ quiet: true })).worker, join(home.path, "worker/berth-worker-lean"));
+  await symlink(process.execPath, join(home.path, "node"));
+  await symlink(join(projectRoot, "apps"), join(home.path, "apps"));
 });
+after(() => home.remove());
 
 for (const [what, file, pattern] of SUITES) {
   test(`the lean worker: ${what}`, { skip: obstacle ?? false }, async () => {
@@ -29,7 +41,7 @@ for (const [what, file, pattern] of SUITES) {
     // Without the variable by which the runner knows its own children: this one reports to us.
     const { NODE_TEST_CONTEXT: _, ...environment } = process.env;
     const child = spawn(process.execPath, args, {
-      env: { ...environment, BERTH_TEST_WORKER: worker },
+      env: { ...environment, BERTH_TEST_WORKER: join(home.path, "bin/berth-worker") },
       stdio: ["ignore", "pipe", "pipe"],
     });
     let output = "";
