@@ -1,4 +1,4 @@
-import { Command } from "commander";
+import { Command, CommanderError } from "commander";
 import { AdminFailure } from "./admin-client.ts";
 import { addOperatorCommands } from "./commands/operator.ts";
 import { addRunCommand } from "./commands/run.ts";
@@ -14,10 +14,28 @@ const cli = new Command("berth")
 addOperatorCommands(cli);
 addRunCommand(cli);
 
+// `berth events | head` ends the reader first: that is no error.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+  process.exit(0);
+});
+
+/** Exit codes: 1 the supervisor refused or could not be reached, 2 what was typed is wrong. `berth run` has its task's own. */
 try {
   await cli.parseAsync();
 } catch (error) {
-  if (!(error instanceof AdminFailure)) throw error;
-  process.stderr.write(`berth: ${error.message}\n`);
-  process.exitCode = 1;
+  const { message, exitCode } = told(error);
+  process.stderr.write(`berth: ${message}\n`);
+  process.exitCode = exitCode;
+}
+
+/** What a person at the terminal is told of an error; one that is nobody's mistake but ours keeps its stack. */
+function told(error: unknown): { message: string; exitCode: number } {
+  if (error instanceof AdminFailure) return { message: error.message, exitCode: 1 };
+  if (error instanceof CommanderError) return { message: error.message, exitCode: 2 };
+  const { code, path, syscall } = error as NodeJS.ErrnoException;
+  if (code === "ENOENT" && path !== undefined) return { message: `there is no file ${path}`, exitCode: 2 };
+  if (code !== undefined && path !== undefined && syscall !== undefined)
+    return { message: `cannot ${syscall} ${path}: ${code}`, exitCode: 2 };
+  throw error;
 }

@@ -1,9 +1,14 @@
+/** A cell wider than this does not push the columns behind it away: they begin after it, wherever that is. */
+const WIDEST = 48;
+
 /** Lays rows out in columns, two blanks apart, as `docker ps` does. The first row is the heading. */
 export function table(rows: ReadonlyArray<readonly string[]>): string {
   const widths: number[] = [];
-  for (const row of rows) for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, cell.length);
+  for (const row of rows) {
+    for (const [column, cell] of row.entries()) if (cell.length <= WIDEST) widths[column] = Math.max(widths[column] ?? 0, cell.length);
+  }
   return rows
-    .map((row) => row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd((widths[column] ?? 0) + 2))).join(""))
+    .map((row) => row.map((cell, column) => (column === row.length - 1 ? cell : `${cell.padEnd(widths[column] ?? 0)}  `)).join(""))
     .join("\n");
 }
 

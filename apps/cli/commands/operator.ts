@@ -1,8 +1,8 @@
-import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { formatDuration, parseGoDuration } from "@berth/duration";
 import { type Command, InvalidArgumentError } from "commander";
 import { AdminClient } from "../admin-client.ts";
+import { readJsonFile } from "../json-file.ts";
 import { age, clock, print, table } from "../output.ts";
 
 interface Summary {
@@ -59,7 +59,7 @@ export function addOperatorCommands(cli: Command): void {
         print(
           asJson()
             ? JSON.stringify(event)
-            : `${clock(event.at)}  ${event.taskId}  ${event.what}${event.detail === undefined ? "" : `: ${event.detail}`}`,
+            : `${clock(event.at)}  ${event.taskId}  ${event.what}${event.detail === undefined ? "" : `: ${event.detail.replaceAll("\n", "\n    ")}`}`,
         );
       }
     });
@@ -104,7 +104,7 @@ export function addOperatorCommands(cli: Command): void {
     .alias("explain")
     .description("show what would be created for a TaskInfo, which hooks would act and which rules refuse it, without doing anything")
     .action(async (file: string) => {
-      const taskInfo: unknown = JSON.parse(await readFile(file === "-" ? "/dev/stdin" : file, "utf8"));
+      const taskInfo = await readJsonFile(file);
       print(JSON.stringify(await admin().call("POST", "/v1/plan", { taskInfo }), undefined, asJson() ? 0 : 2));
     });
 

@@ -1,10 +1,11 @@
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ObservedStatus, TaskInfoInput } from "@berth/mesos/local-agent";
 import { type Command, InvalidArgumentError } from "commander";
 import { AdminClient } from "../admin-client.ts";
+import { readJsonFile } from "../json-file.ts";
 import { LocalRun, type LocalRunResult } from "../local-run.ts";
 import { LocalSupervisor } from "../local-supervisor.ts";
 import { clock } from "../output.ts";
@@ -30,13 +31,14 @@ export function addRunCommand(cli: Command): void {
     .action(async (file: string, options: RunOptions) => {
       const taskInfo = await readTaskInfo(file);
       const directory = await mkdtemp(join(tmpdir(), "berth-run-"));
-      const supervisor = await supervisorFor(cli.opts<{ socket?: string }>().socket, directory);
+      let supervisor: { socket: string; stop(): Promise<void> } | undefined;
       try {
+        supervisor = await supervisorFor(cli.opts<{ socket?: string }>().socket, directory);
         const result = await run(taskInfo, supervisor.socket, join(directory, "agent"), options.env);
         process.exitCode = result.exitCode ?? (result.status.state === "TASK_FINISHED" ? 0 : NO_EXIT_CODE);
         if (options.keepSandbox === true) process.stderr.write(`berth: the sandbox is ${result.sandbox}\n`);
       } finally {
-        await supervisor.stop();
+        await supervisor?.stop();
         if (options.keepSandbox !== true) await rm(directory, { recursive: true, force: true });
       }
     });
@@ -85,13 +87,7 @@ async function supervisorFor(socket: string | undefined, directory: string): Pro
 }
 
 async function readTaskInfo(file: string): Promise<TaskInfoInput> {
-  const text = await readFile(file === "-" ? "/dev/stdin" : file, "utf8");
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (error) {
-    throw new InvalidArgumentError(`${file} is not JSON: ${error instanceof Error ? error.message : error}`);
-  }
+  const json = await readJsonFile(file);
   const task = json as Partial<TaskInfoInput>;
   if (typeof task?.task_id?.value !== "string") throw new InvalidArgumentError(`${file} is no TaskInfo: task_id.value is missing`);
   return task as TaskInfoInput;

@@ -8,8 +8,11 @@ import { type Executors, Refusal } from "./executors.ts";
 
 /** A peer that has connected must say hello within this time, milliseconds. */
 const HELLO_TIMEOUT_MS = 10_000;
-/** Bytes that may wait for a worker that does not read before its connection is given up: several full updates. */
-const MAX_QUEUED_BYTES = 64 * 1024 * 1024;
+/**
+ * Bytes that may wait for a worker that does not read before its connection is given up: the largest frame and something beside.
+ * Queued small, they weigh several times as much in memory.
+ */
+const MAX_QUEUED_BYTES = 20 * 1024 * 1024;
 
 /** The listening end of the workers' socket. A peer that breaks the protocol loses its own connection and nothing else. */
 export class WorkerServer {
@@ -64,7 +67,14 @@ class Peer implements WorkerConnection {
   send(message: SupervisorMessage): void {
     if (this.#over) return;
     this.#socket.write(encodeFrame(message, Buffer.from));
-    if (this.#socket.writableLength > MAX_QUEUED_BYTES) this.close("the worker does not read what it is sent");
+    if (this.#socket.writableLength <= MAX_QUEUED_BYTES) return;
+    this.#log.warn(
+      { ...this.#fields(), bytes: this.#socket.writableLength },
+      "a worker does not read what it is sent; its connection is closed",
+    );
+    this.close("the worker does not read what it is sent");
+    // Nothing of what waits will be read: it is not held in memory for an orderly end.
+    this.#socket.destroy();
   }
 
   close(reason: string): void {

@@ -365,8 +365,9 @@ describe("a task", () => {
             return alive ? "running" : "gone";
           },
           signalDirectly: () => {
+            const was = alive;
             alive = false;
-            return true;
+            return was;
           },
         } satisfies Partial<TaskRuntime>);
       },

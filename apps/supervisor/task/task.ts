@@ -567,8 +567,11 @@ export class Task {
       await within(STOP_PATIENCE_MS, (abort) => this.runtime.signal(signal, abort));
     } catch (error) {
       const process = this.#process;
-      if (process === undefined || this.runtime.signalDirectly?.(process, signal) !== true) throw error;
-      this.#note(`${signal} sent to the process itself`, error instanceof Error ? error.message : String(error));
+      if (process === undefined) throw error;
+      const sent = this.runtime.signalDirectly?.(process, signal) === true;
+      // One that is gone needs no signal: what is to be done about that, the look at it tells.
+      if (!sent && this.runtime.glimpse?.(process) !== "gone") throw error;
+      if (sent) this.#note(`${signal} sent to the process itself`, error instanceof Error ? error.message : String(error));
     }
     await this.#look();
   }
@@ -618,7 +621,10 @@ export class Task {
       return { state: "running", ...process, startedAt: this.#checkpoint.startedAt ?? 0, addresses: [] };
     }
     this.#goneSince ??= now;
-    if (now - this.#goneSince < EXIT_STATUS_PATIENCE_MS) throw error;
+    if (now - this.#goneSince < EXIT_STATUS_PATIENCE_MS) {
+      this.#observed = undefined;
+      throw error;
+    }
     return { state: "absent", why: `its process is gone, but its exit status is unknown because the engine does not answer` };
   }
 
