@@ -11,7 +11,7 @@ import {
   settingsEnvironment,
   taskSettings,
 } from "@berth/config";
-import { HooksConfig, Policy } from "@berth/hooks";
+import { fromGoMesosConfig, HooksConfig, Policy } from "@berth/hooks";
 import type { SinkConfig } from "@berth/logrelay";
 import { TaskFailure } from "@berth/mesos";
 import type { ImageReference } from "@berth/runtime/docker/image-reference";
@@ -90,11 +90,39 @@ export function readSettings(
     const lines = loaded.mistakes.map((mistake) => `  ${describeMistake(mistake)}`);
     throw new NotStarting(`berthd cannot start, these settings are wrong:\n${lines.join("\n")}`, 2);
   }
-  return compile(loaded, environment);
+  return compile(loaded, readFile, environment);
 }
 
-function compile(loaded: Loaded, given: Readonly<Record<string, string | undefined>>): HostSettings {
+/** Where go-mesos-executor has its settings. */
+const GO_MESOS_CONFIG = "/etc/mesos-executor/config.yaml";
+
+/**
+ * The hooks of a host that ran go-mesos-executor: its file counts where Berth's own says nothing of hooks. A file that cannot be
+ * used is told and passed over: it was written for another program.
+ */
+function inheritedHooks(
+  origins: Loaded["origins"],
+  readFile: (path: string) => string | undefined,
+): { sections: Partial<HooksConfig>; notes: string[] } {
+  const own = (["hooks", "acl", "iptables", "netns", "network"] as const).some((name) => origins[name] !== "default");
+  const text = own ? undefined : readFile(GO_MESOS_CONFIG);
+  if (text === undefined) return { sections: {}, notes: [] };
+  try {
+    const { config, notes } = fromGoMesosConfig(text);
+    const { hooks, acl, iptables, netns, network } = config;
+    return { sections: { hooks, acl, iptables, netns, network }, notes: notes.map((note) => `${GO_MESOS_CONFIG}: ${note}`) };
+  } catch (error) {
+    return { sections: {}, notes: [`${GO_MESOS_CONFIG} is passed over: ${error instanceof Error ? error.message : error}`] };
+  }
+}
+
+function compile(
+  loaded: Loaded,
+  readFile: (path: string) => string | undefined,
+  given: Readonly<Record<string, string | undefined>>,
+): HostSettings {
   const { settings, origins } = loaded;
+  const inherited = inheritedHooks(origins, readFile);
   const environment = settingsEnvironment(given, { ...settings }, origins);
   const { hooks, acl, iptables, consul, vaas, netns, network, policy, logSinks } = settings;
   return {
@@ -106,8 +134,8 @@ function compile(loaded: Loaded, given: Readonly<Record<string, string | undefin
     adoptionWindowMs: settings.adoptionWindow,
     keepFailedMs: settings.keepFailed,
     removeContainers: settings.removeContainers,
-    warnings: loaded.warnings,
-    hooks: { hooks, acl, iptables, consul, vaas, netns, network },
+    warnings: [...loaded.warnings, ...inherited.notes],
+    hooks: { ...{ hooks, acl, iptables, consul, vaas, netns, network }, ...inherited.sections },
     policy,
     logSinks,
     environment,
