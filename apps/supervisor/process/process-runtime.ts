@@ -7,7 +7,7 @@ import type { PlannedTask, TaskRuntime } from "../task/runtime.ts";
 import { findTaskProcesses, killTaskProcesses, type Wanted } from "./marked-processes.ts";
 import { type ProcessPlan, planProcess, type WorkerPlace } from "./process-plan.ts";
 import type { TaskMark } from "./task-mark.ts";
-import { lookUpUser } from "./users.ts";
+import { lookUpUser, userOf } from "./users.ts";
 
 export interface ProcessRuntimeParts {
   identity: TaskIdentity;
@@ -99,7 +99,9 @@ export class ProcessRuntime implements TaskRuntime {
         "the supervisor was restarted before the process was started, and its environment is gone; launch the task again",
       );
     }
-    const user = plan.user === undefined ? undefined : await lookUpUser(plan.user);
+    const wanted = plan.user === undefined ? undefined : await lookUpUser(plan.user);
+    // The agent starts the worker as the framework's user where it may: then there is nothing to change, and nobody with the right to.
+    const user = wanted !== undefined && wanted.uid !== 0 && wanted.uid === userOf(this.#parts.place.process) ? undefined : wanted;
     const failure = await new Promise<string | undefined>((resolve, reject) => {
       this.#spawnAnswer = resolve;
       signal.addEventListener("abort", () => reject(signal.reason), { once: true });
