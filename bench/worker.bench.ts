@@ -97,6 +97,7 @@ async function liveHard({ executors, supervisor }: WorkerCrowd): Promise<Partial
     supervisor.send({ type: "spawn", taskId, argv: ["/bin/true"], environment: {}, directory: "/", output: "inherit" });
     await waitFor(() => supervisor.count("exited") === count, { interval: 2, what: "an exit" });
     await update(taskId, { state: "TASK_FINISHED" });
+    supervisor.send({ type: "forget", taskId });
   }
   await sleep(SETTLE_MS);
   return { after_traffic_pss_kb, loaded_pss_kb: weight(pid).pss };

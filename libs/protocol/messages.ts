@@ -150,6 +150,8 @@ export type SupervisorMessage =
   /** Data for the scheduler (MESSAGE call), base64. */
   | { type: "message"; data: string }
   | { type: "title"; text: string }
+  /** Nothing of this task is left to do, and others of the executor go on: the worker need not hold it any longer. */
+  | { type: "forget"; taskId: string }
   /** Bytes for the worker's own stdout or stderr, base64, where those are pipes that only it holds. */
   | { type: "output"; stream: "stdout" | "stderr"; data: string }
   /** No task is left and everything is cleaned up: the worker may end once its updates are acknowledged. */

@@ -22,6 +22,7 @@ const FIELDS: Record<SupervisorMessage["type"], Record<string, Check>> = {
   signal: { taskId: isText, signal: isNumber },
   message: { data: isText },
   title: { text: isText },
+  forget: { taskId: isText },
   output: { stream: isStream, data: isText },
   exit: { code: isNumber },
 };

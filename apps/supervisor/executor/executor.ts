@@ -150,7 +150,9 @@ export class Executor implements WorkerPort {
   }
 
   taskFinished(task: Task): void {
-    this.tasks.delete(task.identity.taskId);
+    const { taskId } = task.identity;
+    this.tasks.delete(taskId);
+    if (this.tasks.size > 0) this.send({ type: "forget", taskId });
     this.#endIfIdle();
   }
 

@@ -113,4 +113,15 @@ describe("tasks", () => {
     ledger.acknowledged(ended);
     assert.equal(ledger.settled, true);
   });
+
+  test("are forgotten when their end is acknowledged, and not before", () => {
+    const ledger = ledgerWith("t");
+    const ended = ledger.update("t", { state: "TASK_FINISHED" });
+    assert.ok(ended);
+    ledger.forget("t");
+    assert.equal(ledger.entries.size, 1);
+    ledger.acknowledged(ended);
+    ledger.forget("t");
+    assert.equal(ledger.entries.size, 0);
+  });
 });

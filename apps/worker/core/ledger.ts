@@ -131,6 +131,11 @@ export class Ledger {
     if (isTerminal(status.state)) entry.record.terminalAcknowledged = true;
   }
 
+  /** The supervisor is finished with a task; one that the agent may still ask about is kept all the same. */
+  forget(taskId: string): void {
+    if (this.entries.get(taskId)?.record.terminalAcknowledged === true) this.entries.delete(taskId);
+  }
+
   /** Every task is over as far as the agent is concerned. */
   get settled(): boolean {
     return [...this.entries.values()].every((entry) => entry.record.terminalAcknowledged === true);

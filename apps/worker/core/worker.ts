@@ -393,6 +393,8 @@ export class Worker {
         return this.#outbox.addExtra({ type: "MESSAGE", message: { data: message.data } });
       case "title":
         return this.#host.setTitle(message.text);
+      case "forget":
+        return this.#ledger.forget(message.taskId);
       case "output":
         return this.#host.writeDescriptor(message.stream === "stdout" ? 1 : 2, fromBase64(message.data));
       case "exit":
