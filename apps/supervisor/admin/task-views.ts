@@ -1,5 +1,6 @@
 import type { Executors } from "../executor/executors.ts";
-import type { Task, TaskDescription } from "../task/task.ts";
+import type { Task } from "../task/task.ts";
+import type { TaskDescription } from "../task/task-parts.ts";
 import { AdminError } from "./http.ts";
 
 /** One line of `berth ps`. Times are milliseconds since the epoch; field names are stable. */

@@ -11,7 +11,8 @@ import { waitFor } from "@berth/test-harness";
 import type { Verdicts, Watch, WorkerPort } from "./ports.ts";
 import { ImageGone, type PlannedTask, type TaskRuntime } from "./runtime.ts";
 import type { Checkpoint } from "./situation.ts";
-import { Task, type TaskParts } from "./task.ts";
+import { Task } from "./task.ts";
+import type { TaskParts } from "./task-parts.ts";
 
 const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 

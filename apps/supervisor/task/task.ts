@@ -1,5 +1,5 @@
 import { formatDuration } from "@berth/duration";
-import type { HookRunner, HookTask, Stage } from "@berth/hooks";
+import type { HookTask, Stage } from "@berth/hooks";
 import { isTerminal, TaskFailure, type TaskState } from "@berth/mesos";
 import type { TaskInfo } from "@berth/mesos/task-info";
 import type { RequestedUpdate, TaskRecord, Wanted } from "@berth/protocol";
@@ -8,51 +8,15 @@ import type { Observed, TaskIdentity } from "@berth/runtime";
 import { CheckpointKeeper } from "./checkpoint.ts";
 import { ClockJumps } from "./clock-jumps.ts";
 import { decide, type Step } from "./decide.ts";
-import { type ExitStates, type Outcome, outcomeOfExit, outcomeOfStop, outcomeOfVanishing } from "./outcome.ts";
-import type { LogLine, LogPort, LogQuery, SecretPort, TaskEvent, TaskLog, Verdicts, Watch, WorkerPort } from "./ports.ts";
+import { type Outcome, outcomeOfExit, outcomeOfStop, outcomeOfVanishing } from "./outcome.ts";
+import type { LogLine, LogQuery, TaskEvent, Verdicts } from "./ports.ts";
 import { Reporting, terminalUpdate } from "./reporting.ts";
 import { ImageGone, type PlannedTask, type TaskRuntime } from "./runtime.ts";
 import type { Checkpoint, Phase, Situation, Stop, StopCause } from "./situation.ts";
 import { mergeStop, type StopRequest, shiftStop, stopRequestOf } from "./stop-requests.ts";
+import type { TaskDescription, TaskParts } from "./task-parts.ts";
 import { secretValues, withoutSecrets } from "./task-secrets.ts";
-
-export interface TaskParts {
-  identity: TaskIdentity;
-  record: TaskRecord;
-  /** What the TaskInfo was parsed to, or why it cannot be. */
-  task: TaskInfo | TaskFailure;
-  /** Describes the executor to hooks. */
-  surroundings: Pick<HookTask, "executorEnvironment" | "agentHostname" | "sandbox" | "frameworkName">;
-  worker: WorkerPort;
-  runtime: TaskRuntime;
-  hooks: HookRunner;
-  secrets: SecretPort;
-  logs: LogPort;
-  watches: readonly Watch[];
-  takesKilling: boolean;
-  /** Whether the container of a task with this outcome stays for a post-mortem; the reaper removes it later. */
-  keepsContainer: (outcome: Outcome, finishedAt: number | undefined) => boolean;
-  /** Said once, at the task's beginning. */
-  warnings: readonly string[];
-  exitStates: ExitStates;
-  successState: "TASK_FINISHED" | "TASK_FAILED";
-  /** A task that Sidecar calls unhealthy gets its state by its exit code, as sidecar-executor has it. */
-  sidecarByExitCode: boolean;
-  /** Where neither the KILL nor the TaskInfo gives a grace period, milliseconds. */
-  defaultGracePeriodMs: number;
-  now: () => number;
-  /** Milliseconds that no setting of the host's clock moves. */
-  monotonic: () => number;
-  log: TaskLog;
-  /** Told of every update that goes to the agent. */
-  onUpdate: (update: RequestedUpdate) => void;
-  /** Told of everything that happens to the task, secrets masked. */
-  onEvent: (event: TaskEvent) => void;
-  /** Called once, when it is settled what the agent will hear. */
-  onConcluded: (outcome: Outcome) => void;
-  /** Called once, when nothing of the task is left to do. */
-  onFinished: () => void;
-}
+import { within } from "./within.ts";
 
 const RETRY_STEP = { attempts: Number.POSITIVE_INFINITY, firstDelayMs: 250, maxDelayMs: 10_000 };
 const MAX_EVENTS = 100;
@@ -803,26 +767,6 @@ export class Task {
 /** Node's timers overflow beyond this. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-/** Waits for `work` no longer than this; its signal then aborts, and the wait is over whether it heeds that or not. */
-async function within<T>(ms: number, work: (abort: AbortSignal) => Promise<T>): Promise<T> {
-  const abort = new AbortController();
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      const error = new Error(`no answer within ${formatDuration(ms)}`);
-      abort.abort(error);
-      reject(error);
-    }, ms);
-  });
-  const running = work(abort.signal);
-  running.catch(() => {}); // One that is left behind may still fail.
-  try {
-    return await Promise.race([running, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
 /** Steps that may take long and lose nothing when they are cut short. */
 const INTERRUPTIBLE: ReadonlySet<Step["kind"]> = new Set(["plan", "pull", "resolve-secrets", "create", "hooks"]);
 /** Steps whose TaskFailure is the task's end; in any other step it is worth another attempt. */
@@ -830,25 +774,4 @@ const LAUNCH_STEPS: ReadonlySet<Step["kind"]> = new Set(["plan", "pull", "resolv
 
 function failureOutcome(failure: TaskFailure): Outcome {
   return { state: failure.state, reason: failure.reason, message: failure.message };
-}
-
-/** What `berth inspect` shows of a task. */
-export interface TaskDescription {
-  identity: TaskIdentity;
-  name: string;
-  runtime: "docker" | "process";
-  phase: Phase;
-  step: string;
-  observed: Observed | undefined;
-  lastStatus: TaskRecord["lastStatus"];
-  worker: WorkerPort["presence"];
-  launchedAt: number;
-  healthy: boolean | undefined;
-  stop: Stop | undefined;
-  outcome: Outcome | undefined;
-  image: string | undefined;
-  environment: Record<string, string> | undefined;
-  environmentOrigins: Record<string, string> | undefined;
-  task: TaskInfo | undefined;
-  events: readonly TaskEvent[];
 }
