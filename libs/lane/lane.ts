@@ -23,7 +23,10 @@ export interface LaneOptions {
   /** Given to the thread at each start; must survive structured clone. */
   start: unknown;
   log: LaneLog;
-  /** Heap limit of the thread in MiB; a lane over it dies and is restarted instead of taking the daemon along. */
+  /**
+   * Heap limit of the thread in MiB. A thread that grows over it dies and is replaced. One that meets the limit inside a single
+   * native call (JSON.parse of something huge) ends the whole process instead, so lanes bound what they parse as well.
+   */
   maxHeapMb?: number;
 }
 
