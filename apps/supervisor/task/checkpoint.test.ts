@@ -35,6 +35,20 @@ test("checkpoint: it counts as held when the worker says so of the newest, and o
   assert.equal(kept.isHeld, true);
 });
 
+test("checkpoint: nothing waits for a log position", () => {
+  const { kept, sent } = keeper();
+  kept.keep({ phase: "starting" });
+  kept.held(1);
+
+  kept.keepLogPosition({ offset: 7 });
+
+  assert.equal(kept.isHeld, true);
+  assert.deepEqual(last(sent).data, { ...FRESH_CHECKPOINT, phase: "starting", logs: { offset: 7 } });
+  kept.keep({ phase: "running" });
+  kept.held(2);
+  assert.equal(kept.isHeld, false);
+});
+
 test("checkpoint: a worker that returns with an older one gets the newest again", () => {
   const { kept, sent } = keeper();
   kept.keep({ phase: "starting" });

@@ -60,6 +60,8 @@ export class CheckpointKeeper {
   #data: Checkpoint;
   #sequence: number;
   #heldSequence: number;
+  /** The last one that a step may wait for: positions of logs come several times a second, and nothing depends on them. */
+  #awaitedSequence: number;
   /** False: what the worker held could not be read. */
   readonly readable: boolean;
 
@@ -74,20 +76,29 @@ export class CheckpointKeeper {
     this.readable = readable;
     this.#sequence = held?.sequence ?? 0;
     this.#heldSequence = readable ? this.#sequence : -1;
+    this.#awaitedSequence = this.#sequence;
   }
 
   get data(): Checkpoint {
     return this.#data;
   }
 
-  /** The worker holds the newest. */
+  /** The worker holds everything that a step may wait for. */
   get isHeld(): boolean {
-    return this.#heldSequence >= this.#sequence;
+    return this.#heldSequence >= this.#awaitedSequence;
   }
 
   /** Changes parts of it and has the worker hold the whole. */
   keep(patch: Partial<Checkpoint>): void {
     this.#data = this.#fit({ ...this.#data, ...patch });
+    this.#sequence += 1;
+    this.#awaitedSequence = this.#sequence;
+    this.send();
+  }
+
+  /** Keeps a log position; nothing waits until it is held. */
+  keepLogPosition(logs: unknown): void {
+    this.#data = this.#fit({ ...this.#data, logs });
     this.#sequence += 1;
     this.send();
   }
@@ -110,6 +121,7 @@ export class CheckpointKeeper {
     if (held !== undefined && held.sequence > this.#sequence) {
       const { checkpoint, readable } = readCheckpoint(held.data);
       this.#sequence = held.sequence;
+      this.#awaitedSequence = held.sequence;
       if (readable) this.#data = checkpoint;
       else this.keep({});
     } else if (this.#heldSequence < this.#sequence) this.send();

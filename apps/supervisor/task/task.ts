@@ -218,7 +218,7 @@ export class Task {
 
   /** New log positions to be held; nothing waits for them. */
   keepLogPosition(position: unknown): void {
-    if (!this.#finished) this.#keep({ logs: position });
+    if (!this.#finished) this.#kept.keepLogPosition(position);
   }
 
   /** The task's leases have new ends. */
