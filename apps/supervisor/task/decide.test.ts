@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Observed } from "@berth/runtime";
 import { decide } from "./decide.ts";
-import { type Checkpoint, FRESH_CHECKPOINT, type Phase, type Situation, type Stop } from "./situation.ts";
+import { type Checkpoint, FRESH_CHECKPOINT, type Phase, type Situation } from "./situation.ts";
+import type { Stop } from "./stop.ts";
 
 const NOW = 1_000_000;
 const created: Observed = { state: "created", id: "c1" };

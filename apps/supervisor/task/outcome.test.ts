@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type ExitContext, outcomeOfExit, outcomeOfVanishing } from "./outcome.ts";
-import type { Stop, StopCause } from "./situation.ts";
+import type { Stop, StopCause } from "./stop.ts";
 
 const stopped = (cause: StopCause, more: Partial<Stop> = {}): Stop => ({
   cause,

@@ -1,7 +1,7 @@
 import { formatDuration } from "@berth/duration";
 import type { TaskStatusReason, TerminalState } from "@berth/mesos";
 import type { Exit } from "@berth/runtime";
-import type { Stop, StopCause } from "./situation.ts";
+import type { Stop, StopCause } from "./stop.ts";
 
 /** What the agent hears at a task's end. */
 export interface Outcome {

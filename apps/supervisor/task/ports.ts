@@ -4,7 +4,8 @@ import type { TaskInfo } from "@berth/mesos/task-info";
 import type { RequestedUpdate, SupervisorMessage } from "@berth/protocol";
 import type { Observed, TaskIdentity } from "@berth/runtime";
 import type { Outcome } from "./outcome.ts";
-import type { Checkpoint, StopCause, WorkerPresence } from "./situation.ts";
+import type { Checkpoint, WorkerPresence } from "./situation.ts";
+import type { StopCause } from "./stop.ts";
 
 /** The line to a task's worker. `send` drops the message when the worker is away: after its next hello everything is said again. */
 export interface WorkerPort {

@@ -2,6 +2,7 @@ import type { Stage } from "@berth/hooks";
 import type { RequestedUpdate, TaskRecord } from "@berth/protocol";
 import type { Exit, Observed } from "@berth/runtime";
 import type { Outcome } from "./outcome.ts";
+import type { Stop } from "./stop.ts";
 
 /**
  * How far a task has come, as kept in its checkpoint. Each value is held by the worker *before* the first irreversible step
@@ -18,37 +19,6 @@ export type Phase =
   | "stopping"
   /** The process is over, or will never be; `outcome` is what the agent will hear. */
   | "ended";
-
-/** Who asked for a stop. The first cause decides the terminal state, later ones only shorten the deadline. */
-export type StopCause =
-  | "framework-kill"
-  | "shutdown"
-  | "worker-signal"
-  | "operator"
-  | "certificate-expiry"
-  | "unhealthy"
-  | "sidecar-unhealthy"
-  | "max-completion-time"
-  | "lease-ended"
-  | "group"
-  | "hook-failure"
-  | "worker-died"
-  /** No supervisor was there in time, and the worker told the end by itself. */
-  | "worker-gave-up";
-
-export interface Stop {
-  cause: StopCause;
-  /** For the status message: why, in a sentence without a full stop. */
-  message: string;
-  requestedAt: number;
-  /** From the first SIGTERM to the SIGKILL. */
-  gracePeriodMs: number;
-  /** Everything before the first SIGTERM (deregistration, drain) ends here at the latest. */
-  signalBy: number;
-  /** When the first SIGTERM was sent; the SIGKILL follows `gracePeriodMs` later. */
-  signalledAt?: number;
-  killedAt?: number;
-}
 
 /** What the worker holds for the supervisor. JSON, version 1; old versions are kept readable (see fixtures). */
 export interface Checkpoint {

@@ -1,5 +1,5 @@
 import type { Wanted } from "@berth/protocol";
-import type { Stop, StopCause } from "./situation.ts";
+import type { Stop, StopCause } from "./stop.ts";
 
 /** Shutdown grace period of an agent that names none, milliseconds (the agent's own default). */
 const SHUTDOWN_GRACE_MS = 5000;

@@ -6,7 +6,8 @@ import type { Observed, TaskIdentity } from "@berth/runtime";
 import type { ExitStates, Outcome } from "./outcome.ts";
 import type { LogPort, SecretPort, TaskEvent, TaskLog, Watch, WorkerPort } from "./ports.ts";
 import type { TaskRuntime } from "./runtime.ts";
-import type { Phase, Stop } from "./situation.ts";
+import type { Phase } from "./situation.ts";
+import type { Stop } from "./stop.ts";
 
 /** What a task's reconciler is made of; given to it at construction. */
 export interface TaskParts {

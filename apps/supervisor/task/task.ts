@@ -12,7 +12,8 @@ import { type Outcome, outcomeOfExit, outcomeOfStop, outcomeOfVanishing } from "
 import type { LogLine, LogQuery, TaskEvent, Verdicts } from "./ports.ts";
 import { Reporting, terminalUpdate } from "./reporting.ts";
 import { ImageGone, type PlannedTask, type TaskRuntime } from "./runtime.ts";
-import type { Checkpoint, Phase, Situation, Stop, StopCause } from "./situation.ts";
+import type { Checkpoint, Phase, Situation } from "./situation.ts";
+import type { Stop, StopCause } from "./stop.ts";
 import { mergeStop, type StopRequest, shiftStop, stopRequestOf } from "./stop-requests.ts";
 import type { TaskDescription, TaskParts } from "./task-parts.ts";
 import { secretValues, withoutSecrets } from "./task-secrets.ts";

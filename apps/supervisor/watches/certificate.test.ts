@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { after, before, describe, test } from "node:test";
 import { parseTaskInfo } from "@berth/mesos/task-info";
 import { type TempDir, tempDir } from "@berth/test-harness";
-import type { StopCause } from "../task/situation.ts";
+import type { StopCause } from "../task/stop.ts";
 import { certificateHook, certificateWatch } from "./certificate.ts";
 
 const identity = { frameworkId: "f", executorId: "e", containerId: "c", taskId: "t" };
