@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { program } from "@berth/cli/programs";
 import type { LocalExecutor, TaskInfoInput } from "@berth/mesos/local-agent";
@@ -200,6 +201,8 @@ describe("the user", AS_ROOT, () => {
 
   /** A worker that is not root's, as an agent starts it for the framework's user. */
   function executorOf(uid: number, gid: number): LocalExecutor {
+    // A test run has a folder of its own for everything temporary, which only root may enter.
+    for (let path = dirname(stage.folder.path); path !== "/" && path !== "/tmp"; path = dirname(path)) chmodSync(path, 0o711);
     for (let path = stage.folder.path; path.startsWith(stage.folder.path); path = `${path}/agent`) {
       chmodSync(path, 0o755);
       if (path.endsWith("/agent")) break;

@@ -145,6 +145,8 @@ describe("a service in Consul", { skip }, () => {
     supervisor = await start();
 
     await waitFor(() => gone("gamma"), { what: "the deregistration by the reaper" });
-    await waitFor(async () => (await supervisor.admin.call<unknown[]>("GET", "/v1/tasks")).length === 0, { what: "the end of the clean-up" });
+    await waitFor(async () => (await supervisor.admin.call<unknown[]>("GET", "/v1/tasks")).length === 0, {
+      what: "the end of the clean-up",
+    });
   });
 });

@@ -98,7 +98,16 @@ function normalised(saved: string): string {
 /** Whether a TCP connection from there comes about. A packet that is dropped costs the patience. */
 export async function reaches(client: { namespace: string }, address: string, port: number, patienceSeconds = 1): Promise<boolean> {
   try {
-    await inside(client.namespace, "timeout", String(patienceSeconds), "bash", "-c", `exec 3<>/dev/tcp/${address}/${port}`);
+    await inside(
+      client.namespace,
+      "timeout",
+      String(patienceSeconds),
+      "bash",
+      "--norc",
+      "--noprofile",
+      "-c",
+      `exec 3<>/dev/tcp/${address}/${port}`,
+    );
     return true;
   } catch {
     return false;
