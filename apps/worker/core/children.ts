@@ -61,10 +61,7 @@ export class Children {
         exit: (code, signal) => this.#ended(spawn.taskId, code, signal),
       },
     );
-    // A move takes the kernel milliseconds: the way home is taken when the supervisor has heard of the child.
-    this.#host.setTimer(0, () => {
-      for (const file of cgroup.homeProcsFiles) this.#host.writeTextFile(file, own);
-    });
+    for (const file of cgroup.homeProcsFiles) this.#host.writeTextFile(file, own);
     if (!joined) this.#handlers.log(`task ${spawn.taskId}: its cgroup cannot be joined; its processes are found by their environment`);
     if (typeof pid === "string") {
       removeCgroup(this.#host, cgroup);
