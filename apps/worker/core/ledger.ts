@@ -13,6 +13,8 @@ export interface TaskEntry {
   terminalSince?: number;
   /** The last requested update as text, to drop an equal one. */
   fingerprint?: string;
+  /** What the task waits for a limited time for: its first supervisor, later the acknowledgement of its end. */
+  timer?: number;
 }
 
 /** Where nothing else says how long a task has between SIGTERM and SIGKILL. */

@@ -199,8 +199,8 @@ export class Worker {
     if (records.length === 0) return;
     this.#served = true;
     this.#released = false;
+    for (const { taskId } of records) this.#arm(taskId, this.#settings.supervisorTimeoutMs, () => this.#giveUpIfUnaccepted(taskId));
     if (this.#link.send({ type: "launch", tasks: records }) && this.#link.connected) this.#accept(records);
-    for (const record of records) this.#host.setTimer(this.#settings.supervisorTimeoutMs, () => this.#giveUpIfUnaccepted(record.taskId));
   }
 
   #onKill(kill: Extract<Event, { type: "KILL" }>["kill"]): void {
@@ -220,6 +220,8 @@ export class Worker {
     const status = this.#outbox.acknowledged(uuid);
     if (status === undefined) return;
     this.#ledger.acknowledged(status);
+    const entry = this.#ledger.entries.get(status.task_id.value);
+    if (entry?.record.terminalAcknowledged === true) this.#disarm(entry);
     this.#link.send({ type: "acknowledged", taskId: status.task_id.value, uuid, state: status.state });
     this.#leaveIfDone();
   }
@@ -364,8 +366,24 @@ export class Worker {
   #accept(records: readonly TaskRecord[]): void {
     for (const record of records) {
       const entry = this.#ledger.entries.get(record.taskId);
-      if (entry !== undefined) entry.accepted = true;
+      if (entry === undefined || entry.accepted) continue;
+      entry.accepted = true;
+      // A task that was told to have ended meanwhile waits for its acknowledgement by then.
+      if (entry.terminalSince === undefined) this.#disarm(entry);
     }
+  }
+
+  /** A task waits for one thing at a time; a timer that is not needed any more would hold its TaskInfo in memory. */
+  #arm(taskId: string, delayMs: number, due: () => void): void {
+    const entry = this.#ledger.entries.get(taskId);
+    if (entry === undefined) return;
+    this.#disarm(entry);
+    entry.timer = this.#host.setTimer(delayMs, due);
+  }
+
+  #disarm(entry: TaskEntry): void {
+    if (entry.timer !== undefined) this.#host.clearTimer(entry.timer);
+    delete entry.timer;
   }
 
   #giveUpIfUnaccepted(taskId: string): void {
@@ -449,7 +467,7 @@ export class Worker {
     const now = this.#host.monotonicClock();
     const since = this.#session.subscribed ? Math.max(entry.terminalSince, this.#subscribedSince) : now;
     const left = since + ACKNOWLEDGEMENT_FAIL_SAFE_MS - now;
-    if (left > 0) return void this.#host.setTimer(left, () => this.#expectAcknowledgement(taskId, state, uuid));
+    if (left > 0) return this.#arm(taskId, left, () => this.#expectAcknowledgement(taskId, state, uuid));
     this.#log(
       `WARNING: the agent did not acknowledge ${state} of task ${taskId} within ${ACKNOWLEDGEMENT_FAIL_SAFE_MS / 1000} s; giving up`,
     );
