@@ -1,5 +1,6 @@
 import { TaskFailure } from "@berth/mesos";
 import type { TaskInfo } from "@berth/mesos/task-info";
+import { pause } from "@berth/retry";
 import type { Observed, PlanInput, TaskIdentity } from "@berth/runtime";
 import type { DockerEngine } from "@berth/runtime/docker/engine";
 import { isNotFound } from "@berth/runtime/docker/engine-errors";
@@ -17,6 +18,11 @@ import {
 import { ImageGone, type PlannedTask, type TaskRuntime } from "../task/runtime.ts";
 import { type ContainerProcess, isGone, isProcessOf, signalDirectly } from "./container-process.ts";
 import { cleanupRecord } from "./labels.ts";
+
+/** What a SIGKILL that nobody here sent looks like: the kernel's, for want of memory, or a stranger's. */
+const EXIT_BY_SIGKILL = 137;
+/** How long dockerd gets to hear which of the two it was, milliseconds. */
+const OOM_NEWS_MS = 300;
 
 export interface DockerRuntimeParts {
   engine: DockerEngine;
@@ -49,6 +55,8 @@ export class DockerRuntime implements TaskRuntime {
   #added: Record<string, string> = {};
   #id: string | undefined;
   #stopSignal = "SIGTERM";
+  #signalled = false;
+  #askedForOom = false;
 
   constructor(parts: DockerRuntimeParts) {
     this.#parts = parts;
@@ -144,10 +152,17 @@ export class DockerRuntime implements TaskRuntime {
     if (summary === undefined || !ownedBy(summary.labels, this.#identity)) return { state: "absent" };
     this.#id = summary.id;
     this.#stopSignal = summary.stopSignal ?? "SIGTERM";
-    return summary.state;
+    const { state } = summary;
+    const perhapsOom = state.state === "exited" && state.exit.exitCode === EXIT_BY_SIGKILL && !state.exit.oomKilled && !this.#signalled;
+    if (!perhapsOom || this.#askedForOom) return state;
+    // dockerd hears of an OOM kill from the kernel apart from the exit, and at times a moment later.
+    this.#askedForOom = true;
+    await pause(OOM_NEWS_MS, signal);
+    return (await this.#parts.engine.inspect(summary.id, signal))?.state ?? state;
   }
 
   async signal(signal: "SIGTERM" | "SIGKILL", abort?: AbortSignal): Promise<void> {
+    this.#signalled = true;
     await this.#parts.engine.signal(this.#reference, this.#signalName(signal), abort);
   }
 
