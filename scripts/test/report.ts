@@ -31,10 +31,11 @@ interface FileReport {
 
 /**
  * Reads the test runner's events and prints one line for a file that passes, and for one that does not each failure with its
- * error and what the file printed. (Node's own reporters mix the failures of files that run side by side.)
+ * error and what the file printed. (Node's own reporters mix the failures of files that run side by side.) Returns the files that failed.
  */
-export async function report(events: Events, tally: Tally): Promise<void> {
+export async function report(events: Events, tally: Tally): Promise<string[]> {
   const files = new Map<string, FileReport>();
+  const failed = new Set<string>();
   const of = (file: string | undefined): FileReport => {
     const name = file ?? "(no file)";
     const known = files.get(name) ?? { passed: 0, failures: [], skipped: [], milliseconds: 0, output: "" };
@@ -48,6 +49,7 @@ export async function report(events: Events, tally: Tally): Promise<void> {
         break;
       case "test:fail":
         fail(of((data as Result).file), data as Result, tally);
+        if ((data as Result).file !== undefined) failed.add((data as Result).file as string);
         break;
       case "test:stdout":
       case "test:stderr":
@@ -63,6 +65,7 @@ export async function report(events: Events, tally: Tally): Promise<void> {
   }
   // A file that ended in the middle has no summary of its own.
   for (const [file, known] of files) if (known.failures.length > 0) print(file, known);
+  return [...failed];
 }
 
 function count(file: FileReport, result: Result, tally: Tally): void {
