@@ -1,8 +1,7 @@
 /** Hooks as an operator sees them: a real Consul, a real berthd that dies at every moment, real containers. */
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { after, afterEach, before, describe, test } from "node:test";
 import { LocalSupervisor } from "@berth/cli/local-supervisor";
 import {
@@ -13,6 +12,7 @@ import {
   sharedDockerd,
   skipWithout,
   startConsul,
+  startWorkerStandIn,
   type TempDir,
   tempDir,
   waitFor,
@@ -63,15 +63,9 @@ describe("a service in Consul", { skip }, () => {
 
   /** A worker whose process is another one, so that the test can kill it. */
   async function newWorker(): Promise<{ worker: ScriptedWorker; process: ChildProcess }> {
-    const process = spawn("sleep", ["600"], { stdio: "ignore" });
+    const { identity, child: process } = startWorkerStandIn();
     strangers.push(process);
-    const stat = readFileSync(`/proc/${process.pid}/stat`, "latin1");
-    const startTime = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
-    const worker = new ScriptedWorker({
-      socket: supervisor.socket,
-      sandbox: folder.path,
-      identity: { pid: process.pid as number, startTime },
-    });
+    const worker = new ScriptedWorker({ socket: supervisor.socket, sandbox: folder.path, identity });
     workers.push(worker);
     await worker.connect();
     return { worker, process };

@@ -1,8 +1,7 @@
 /** dockerd that hangs, dies or is not there yet, and people who handle containers behind our back. */
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { after, afterEach, before, describe, test } from "node:test";
 import { LocalSupervisor } from "@berth/cli/local-supervisor";
 import {
@@ -11,6 +10,7 @@ import {
   ScriptedWorker,
   startDockerd,
   startSocketProxy,
+  startWorkerStandIn,
   type TempDir,
   tempDir,
   waitFor,
@@ -179,9 +179,9 @@ describe("behind our back", () => {
 describe("what is kept", () => {
   test("a failed task's container stays for its time, and is removed then, its worker here or gone", async () => {
     await start({ EXECUTOR_KEEP_FAILED: "3s" });
-    const child = spawn("sleep", ["600"], { stdio: "ignore" });
+    const { identity, child } = startWorkerStandIn();
     processes.push(child);
-    const worker = await newWorker({ pid: child.pid as number, startTime: startTimeOf(child.pid as number) });
+    const worker = await newWorker(identity);
     const id = launch(worker, "exit 3");
     await worker.update(id, "TASK_FAILED");
     await waitFor(() => worker.exitCode === 0);
@@ -204,8 +204,3 @@ describe("what is kept", () => {
     assert.match((await worker.update(fine, "TASK_ERROR")).message ?? "", /of its group cannot be/);
   });
 });
-
-function startTimeOf(pid: number): string {
-  const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-  return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
-}

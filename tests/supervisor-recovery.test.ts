@@ -3,12 +3,21 @@
  * end of the socket in the hands of the test, so that each step can be held open.
  */
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { after, afterEach, before, describe, test } from "node:test";
 import { LocalSupervisor } from "@berth/cli/local-supervisor";
-import { BUSYBOX_IMAGE, type Dockerd, ScriptedWorker, startDockerd, type TempDir, tempDir, waitFor } from "@berth/test-harness";
+import {
+  BUSYBOX_IMAGE,
+  type Dockerd,
+  ScriptedWorker,
+  startDockerd,
+  startWorkerStandIn,
+  type TempDir,
+  tempDir,
+  waitFor,
+} from "@berth/test-harness";
 
 interface ContainerInspect {
   Id: string;
@@ -291,13 +300,10 @@ describe("dockerd's death", () => {
   });
 });
 
-/** A process that can be killed in place of a worker. */
-function stranger(): { identity: { pid: number; startTime: string }; child: ChildProcess } {
-  const child = spawn("sleep", ["600"], { stdio: "ignore" });
-  processes.push(child);
-  const pid = child.pid as number;
-  const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-  return { identity: { pid, startTime: stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "" }, child };
+function stranger(): ReturnType<typeof startWorkerStandIn> {
+  const standIn = startWorkerStandIn();
+  processes.push(standIn.child);
+  return standIn;
 }
 
 async function execIn(taskId: string, argv: string[]): Promise<void> {

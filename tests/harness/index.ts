@@ -8,7 +8,7 @@ export { freePort, freePorts } from "./ports.ts";
 export { type ProcessOptions, type RunningProcess, startProcess } from "./process.ts";
 export { type RedisServer, startRedis } from "./redis.ts";
 export { type Registry, startRegistry } from "./registry.ts";
-export { ScriptedWorker, type ScriptedWorkerOptions } from "./scripted-worker.ts";
+export { ScriptedWorker, type ScriptedWorkerOptions, startWorkerStandIn } from "./scripted-worker.ts";
 export { type SidecarOptions, type SidecarServer, startSidecar } from "./sidecar.ts";
 export { type SocketProxy, startSocketProxy } from "./socket-proxy.ts";
 export { type TempDir, tempDir } from "./temp-dir.ts";

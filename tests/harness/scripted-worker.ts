@@ -1,3 +1,4 @@
+import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { readFileSync, readlinkSync } from "node:fs";
@@ -156,6 +157,13 @@ export class ScriptedWorker {
     if (isTerminal(update.state)) record.terminalAcknowledged = true;
     this.send({ type: "acknowledged", taskId, uuid: randomUUID(), state: update.state });
   }
+}
+
+/** A living process to be killed in place of a worker: a scripted worker that takes its `identity` dies with it. The caller ends it. */
+export function startWorkerStandIn(): { identity: { pid: number; startTime: string }; child: ChildProcess } {
+  const child = spawn("sleep", ["600"], { stdio: "ignore" });
+  const pid = child.pid as number;
+  return { identity: { pid, startTime: startTimeOf(pid) }, child };
 }
 
 function startTimeOf(pid: number): string {
