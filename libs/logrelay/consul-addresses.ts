@@ -1,50 +1,79 @@
+import type { AddressList } from "./receiver-ring.ts";
 import type { LogstashSink, ThreadLogLine } from "./types.ts";
 
 const TIMEOUT_MS = 10_000;
 
-/** The addresses of a Consul service, asked for again and again; an empty or failed answer keeps the last ones. */
-export class ConsulAddresses {
+/**
+ * The addresses of a Consul service, asked for again for as long as somebody uses them; an empty or failed answer keeps the last
+ * ones. Nobody asks Consul on behalf of tasks that write nothing.
+ */
+export class ConsulAddresses implements AddressList {
   readonly #options: NonNullable<LogstashSink["discovery"]>;
   readonly #log: (line: ThreadLogLine) => void;
-  readonly #timer: NodeJS.Timeout;
+  readonly #changed: () => void;
+  #found: readonly string[] = [];
+  #askedAt = Number.NEGATIVE_INFINITY;
+  #asking = false;
+  #timer: NodeJS.Timeout | undefined;
+  #closed = false;
   #failing = false;
-  addresses: readonly string[] = [];
+  problem: string | undefined;
 
-  constructor(options: NonNullable<LogstashSink["discovery"]>, log: (line: ThreadLogLine) => void) {
+  /** `changed` is called after each answer. */
+  constructor(options: NonNullable<LogstashSink["discovery"]>, log: (line: ThreadLogLine) => void, changed: () => void) {
     this.#options = options;
     this.#log = log;
-    void this.#refresh();
-    this.#timer = setInterval(() => void this.#refresh(), Math.max(1_000, options.refreshMs)).unref();
+    this.#changed = changed;
+  }
+
+  addresses(): readonly string[] {
+    if (!this.#asking && this.#timer === undefined && !this.#closed) {
+      const due = this.#askedAt + Math.max(100, this.#options.refreshMs) - performance.now();
+      if (due <= 0) void this.#ask();
+      else this.#timer = setTimeout(() => void this.#ask(), due).unref();
+    }
+    return this.#found;
   }
 
   close(): void {
-    clearInterval(this.#timer);
+    this.#closed = true;
+    clearTimeout(this.#timer);
   }
 
-  async #refresh(): Promise<void> {
-    const { consulUrl, service, token } = this.#options;
+  async #ask(): Promise<void> {
+    this.#timer = undefined;
+    this.#asking = true;
+    this.#askedAt = performance.now();
+    const { service } = this.#options;
     try {
-      const url = new URL(`/v1/health/service/${encodeURIComponent(service)}?passing=1&stale=`, consulUrl);
-      const headers: Record<string, string> = token === undefined ? {} : { "X-Consul-Token": token };
-      const response = await fetch(url, { headers, signal: AbortSignal.timeout(TIMEOUT_MS) });
-      if (!response.ok) throw new Error(`Consul answered ${response.status}`);
-      const found = addressesOf(await response.json());
+      const found = await this.#fetch();
       this.#failing = false;
-      if (found.length > 0) this.addresses = found;
+      this.problem = found.length === 0 ? `Consul knows no healthy instance of ${service}` : undefined;
+      // The same list stays the same object: nothing is compared where nothing changed.
+      if (found.length > 0 && found.join() !== this.#found.join()) this.#found = found;
     } catch (error) {
-      if (this.#failing) return;
+      const { message, cause } = error as Error & { cause?: Error };
+      this.problem = `Consul at ${this.#options.consulUrl} cannot be asked for ${service}: ${cause?.message || message}`;
+      if (!this.#failing)
+        this.#log({ level: "warn", fields: { service, problem: this.problem }, message: "the log receivers cannot be found" });
       this.#failing = true;
-      this.#log({
-        level: "warn",
-        fields: { service, problem: (error as Error).message },
-        message: "the log receivers cannot be asked of Consul",
-      });
     }
+    this.#asking = false;
+    if (!this.#closed) this.#changed();
+  }
+
+  async #fetch(): Promise<string[]> {
+    const { consulUrl, service, token } = this.#options;
+    const url = new URL(`/v1/health/service/${encodeURIComponent(service)}?passing=1&stale=`, consulUrl);
+    const headers: Record<string, string> = token === undefined ? {} : { "X-Consul-Token": token };
+    const response = await fetch(url, { headers, signal: AbortSignal.timeout(TIMEOUT_MS) });
+    if (!response.ok) throw new Error(`it answered ${response.status}`);
+    return addressesOf(await response.json());
   }
 }
 
 function addressesOf(entries: unknown): string[] {
-  if (!Array.isArray(entries)) throw new Error("Consul's answer is no list");
+  if (!Array.isArray(entries)) throw new Error("its answer is no list");
   const addresses = entries.flatMap((entry: { Service?: { Address?: string; Port?: number }; Node?: { Address?: string } }) => {
     // A service without an address of its own is reached at its node's.
     const host = entry.Service?.Address || entry.Node?.Address;

@@ -9,6 +9,7 @@ import { openSource } from "./open-source.ts";
 import { OutputTarget } from "./output-target.ts";
 import { Pipeline } from "./pipeline.ts";
 import { PushedSource } from "./pushed-source.ts";
+import { type AddressList, DatagramRing, fixedAddresses, StreamRing } from "./receiver-ring.ts";
 import { jsonRecord, syslogRecord } from "./records.ts";
 import { RemoteSink, type RemoteSinkOptions } from "./remote-sink.ts";
 import type { Sink } from "./sink.ts";
@@ -64,7 +65,6 @@ export class LogRelay implements LogThreadMethods {
   readonly #events: RelayEvents;
   readonly #tasks = new Map<string, Followed>();
   readonly #transports = new Map<string, Transport>();
-  readonly #consul = new Map<string, ConsulAddresses>();
   readonly #readers = new Map<number, LogReader>();
   readonly #outputs = new Map<number, () => void>();
   readonly #positions = new Map<string, LogPosition>();
@@ -145,7 +145,6 @@ export class LogRelay implements LogThreadMethods {
       pipeline?.close();
     }
     for (const reader of this.#readers.values()) reader.close();
-    for (const consul of this.#consul.values()) consul.close();
     for (const transport of this.#transports.values()) transport.close();
     this.#flushPositions();
   }
@@ -235,14 +234,14 @@ export class LogRelay implements LogThreadMethods {
       case "json-udp": {
         const transport = this.#transport(`udp ${config.address} ${config.rate}`, () => new UdpTransport(config.address, config.rate));
         const name = config.name ?? `json-udp ${config.address}`;
-        return new RemoteSink({ name, format: jsonRecord(fields, hostname), transports: () => [transport], ...queue, ...until });
+        return new RemoteSink({ name, format: jsonRecord(fields, hostname), transport, ...queue, ...until });
       }
       case "syslog": {
         const transport = this.#syslogTransport(config);
         const name = config.name ?? `syslog ${config.transport} ${config.address ?? config.path ?? "/dev/log"}`;
         const octetCount = config.transport === "tcp" || config.transport === "tls";
         const format = syslogRecord(config, fields, hostname, taskKey);
-        return new RemoteSink({ name, format, transports: () => [transport], octetCount, ...queue, ...until });
+        return new RemoteSink({ name, format, transport, octetCount, ...queue, ...until });
       }
       case "logstash":
         return this.#logstash(config, request, { ...queue, ...until });
@@ -258,27 +257,46 @@ export class LogRelay implements LogThreadMethods {
     if (address === undefined) throw new Error("a syslog target needs an address");
     if (config.transport === "udp") return this.#transport(`udp ${address} ${config.rate}`, () => new UdpTransport(address, config.rate));
     const tls = config.transport === "tls" ? (config.tls ?? {}) : undefined;
-    return this.#transport(`${config.transport} syslog ${address} ${JSON.stringify(tls)}`, () => new StreamTransport(address, tls));
+    return this.#transport(
+      `${config.transport} syslog ${address} ${JSON.stringify(tls)}`,
+      () => new StreamTransport(address, tls === undefined ? {} : { tls }),
+    );
   }
 
   #logstash(config: LogstashSink, request: FollowRequest, more: Pick<RemoteSinkOptions, "queueBytes" | "until">): Sink {
-    const transportTo = (address: string): Transport =>
-      config.transport === "udp"
-        ? this.#transport(`udp ${address} ${config.rate}`, () => new UdpTransport(address, config.rate))
-        : this.#transport(`tcp logstash ${address}`, () => new StreamTransport(address));
-    const { discovery, addresses = [] } = config;
-    let list = (): readonly string[] => addresses;
-    if (discovery !== undefined) {
-      const key = JSON.stringify(discovery);
-      const consul = this.#consul.get(key) ?? new ConsulAddresses(discovery, (line) => this.#events.log(line));
-      this.#consul.set(key, consul);
-      list = () => consul.addresses;
-    } else if (addresses.length === 0) throw new Error("a Logstash target needs an address");
-    for (const address of addresses) transportTo(address);
-    const name = config.name ?? `logstash ${config.transport} ${discovery?.service ?? addresses.join(",")}`;
-    const format = logstashRecord(request.fields, request.hostname, config.scrape, (reason) => sink.counters.drop(reason));
-    const sink: RemoteSink = new RemoteSink({ name, format, transports: () => list().map(transportTo), ...more });
+    const { scrape, until: _until, queueBytes: _queue, name, ...receivers } = config;
+    const { discovery, addresses = [], transport: protocol } = config;
+    if (discovery === undefined && addresses.length === 0) throw new Error("a Logstash target needs an address");
+    const transport = this.#transport(`logstash ${JSON.stringify(receivers)}`, () => this.#receivers(config));
+    const format = logstashRecord(request.fields, request.hostname, scrape, (reason) => sink.counters.drop(reason));
+    const sink: RemoteSink = new RemoteSink({
+      name: name ?? `logstash ${protocol} ${discovery?.service ?? addresses.join(",")}`,
+      format,
+      transport,
+      ...more,
+    });
     return sink;
+  }
+
+  /** One way to all receivers of a Logstash target. */
+  #receivers({ transport, discovery, addresses = [], rate, connectMs, keepAliveMs }: LogstashSink): Transport {
+    const options = { ...(connectMs === undefined ? {} : { connectMs }), ...(keepAliveMs === undefined ? {} : { keepAliveMs }) };
+    const only = discovery === undefined && addresses.length === 1 ? addresses[0] : undefined;
+    const datagrams = (address: string): Transport => this.#transport(`udp ${address} ${rate}`, () => new UdpTransport(address, rate));
+    if (only !== undefined) return transport === "udp" ? datagrams(only) : new StreamTransport(only, options);
+    const list: AddressList =
+      discovery === undefined
+        ? fixedAddresses(addresses)
+        : new ConsulAddresses(
+            discovery,
+            (line) => this.#events.log(line),
+            () => ring.ready(),
+          );
+    const ring: StreamRing | DatagramRing =
+      transport === "udp"
+        ? new DatagramRing(list, datagrams)
+        : new StreamRing(list, (address, group) => new StreamTransport(address, { ...options, group }));
+    return ring;
   }
 
   #transport(key: string, open: () => Transport): Transport {

@@ -14,15 +14,14 @@ const LOOK_MS = 50;
 export interface RemoteSinkOptions {
   name: string;
   format: LineFormatter;
-  /** Each batch goes to the next of them. */
-  transports: () => readonly Transport[];
+  transport: Transport;
   queueBytes?: number;
   /** Octet counting (RFC 6587): the length in front of each frame. */
   octetCount?: boolean;
   until?: number;
 }
 
-/** Lines to a receiver elsewhere, through transports that other tasks may share; its own bounded queue keeps tasks apart. */
+/** Lines to a receiver elsewhere, through a transport that other tasks may share; its own bounded queue keeps tasks apart. */
 export class RemoteSink implements Sink {
   readonly name: string;
   readonly counters: SinkCounters;
@@ -30,10 +29,9 @@ export class RemoteSink implements Sink {
   readonly #writer = new FrameWriter();
   readonly #waiting = new Map<Parcel, { batch: number; bytes: number }>();
   #queued = 0;
-  #turn = 0;
   #progress = performance.now();
   #wake: Array<() => void> = [];
-  #lastTransport: Transport | undefined;
+  #resent = 0;
 
   constructor(options: RemoteSinkOptions) {
     this.name = options.name;
@@ -42,7 +40,7 @@ export class RemoteSink implements Sink {
   }
 
   write(lines: readonly Line[], batch: number): void {
-    const { until, format, octetCount } = this.#options;
+    const { until, format, octetCount, transport } = this.#options;
     if (until !== undefined && Date.now() > until) return;
     for (const line of lines) {
       const before = this.#writer.length;
@@ -53,15 +51,20 @@ export class RemoteSink implements Sink {
     }
     if (this.#writer.count === 0) return;
     const { bytes, ends } = this.#writer.take();
-    const transports = this.#options.transports();
-    const transport = transports[this.#turn++ % Math.max(1, transports.length)];
-    if (transport === undefined) return this.counters.drop("no receiver known", ends.length);
     if (this.#queued + bytes.length > (this.#options.queueBytes ?? DEFAULT_QUEUE)) {
       return this.counters.drop(transport.alive ? "queue full" : "receiver away", ends.length);
     }
-    this.#lastTransport = transport;
     if (this.#waiting.size === 0) this.#progress = performance.now();
-    const parcel: Parcel = { bytes, ends, next: 0, cancelled: false, done: (sent, lost, reason) => this.#done(parcel, sent, lost, reason) };
+    const parcel: Parcel = {
+      bytes,
+      ends,
+      next: 0,
+      cancelled: false,
+      done: (sent, lost, reason) => this.#done(parcel, sent, lost, reason),
+      resent: (lines) => {
+        this.#resent += lines;
+      },
+    };
     this.#waiting.set(parcel, { batch, bytes: bytes.length });
     this.#queued += bytes.length;
     transport.send(parcel);
@@ -74,7 +77,7 @@ export class RemoteSink implements Sink {
   }
 
   async room(): Promise<void> {
-    while (this.#queued >= HIGH_WATER && !this.#stuck() && this.#lastTransport?.alive !== false) await this.#changed();
+    while (this.#queued >= HIGH_WATER && !this.#stuck() && this.#options.transport.alive) await this.#changed();
   }
 
   async drained(signal: AbortSignal): Promise<void> {
@@ -92,8 +95,9 @@ export class RemoteSink implements Sink {
   }
 
   statistics(): SinkStatistics {
-    this.counters.problem = this.#lastTransport?.problem;
-    return this.counters.statistics(this.#queued);
+    const { until, transport } = this.#options;
+    this.counters.problem = until !== undefined && Date.now() > until ? undefined : transport.problem;
+    return { ...this.counters.statistics(this.#queued), ...(this.#resent === 0 ? {} : { resent: this.#resent }) };
   }
 
   #stuck(): boolean {

@@ -1,34 +1,81 @@
 import { connect, type Socket } from "node:net";
+import { connectTls, tlsProblem } from "./tls-connection.ts";
 import { type Parcel, RETRY_MS, splitAddress, type Transport } from "./transport.ts";
 import type { TlsOptions } from "./types.ts";
 
 const CONNECT_MS = 10_000;
+const KEEP_ALIVE_MS = 30_000;
 /** A receiver that takes nothing for this long is taken for dead and connected again. */
 const SILENT_MS = 30_000;
-const KEEP_ALIVE_MS = 30_000;
+/** The same where others take its lines. */
+const SILENT_BESIDE_OTHERS_MS = 3_000;
 /** Bytes handed to the socket and not taken by the kernel yet. */
 const IN_FLIGHT = 256 * 1024;
+/** What the kernel took so long ago at most, and so many bytes of it, is sent again after a break: it may not have arrived. */
+const AGAIN_MS = 2_000;
+const AGAIN_BYTES = 4 * 1024 * 1024;
+/** A receiver that broke sooner than this must hold a connection for as long before it gets anything new. */
+const PROOF_MS = 1_000;
+const FIRST_DELAY_MS = 100;
+const LAST_DELAY_MS = 5 * RETRY_MS;
+/** Errors after which the kernel may have held unacknowledged bytes for long. */
+const UNREACHED = new Set(["ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "EHOSTDOWN"]);
+
+/** The receivers that a connection belongs to, where there are several for the same lines. */
+export interface StreamGroup {
+  /** What a broken connection had not delivered for certain, in order: another receiver gets it. */
+  returned(parcels: Parcel[]): void;
+  /** There is room, or a receiver that was away may be tried again. */
+  ready(): void;
+  /** Whether another receiver takes lines just now. */
+  othersTake(asking: StreamTransport): boolean;
+}
+
+export interface StreamOptions {
+  tls?: TlsOptions;
+  /** How long a connection may take to open, TLS included. Milliseconds, default 10 s. */
+  connectMs?: number;
+  /** Milliseconds of silence before TCP asks whether the other side is there. Default 30 s. */
+  keepAliveMs?: number;
+  group?: StreamGroup;
+}
+
+interface Taken {
+  parcel: Parcel;
+  at: number;
+}
 
 /**
- * One TCP or TLS connection to one receiver, opened again for as long as it is needed. A parcel whose bytes were not all taken by
- * the kernel when the connection broke is sent again from its beginning, so that a line may come twice but is not lost half.
+ * One TCP or TLS connection to one receiver, opened again for as long as it is needed.
+ *
+ * A parcel is delivered when the kernel took it. What the kernel took lately is kept: when the connection breaks it is sent again,
+ * before all else, so that a line may come twice but is not lost. Fresh parcels wait until a receiver that keeps breaking holds still.
  */
 export class StreamTransport implements Transport {
   readonly #address: string;
-  readonly #tls: TlsOptions | undefined;
+  readonly #options: StreamOptions;
   #socket: Socket | undefined;
-  #connected = false;
+  #opening = false;
+  #connectedAt: number | undefined;
+  #unproven = false;
+  /** Sent before, and to be sent again. */
+  #again: Parcel[] = [];
   #queue: Parcel[] = [];
   #inFlight: Parcel[] = [];
   #inFlightBytes = 0;
+  #taken: Taken[] = [];
+  #takenBytes = 0;
+  #progressAt = 0;
   #closed = false;
-  #timer: NodeJS.Timeout | undefined;
-  #delay = 100;
+  #retry: NodeJS.Timeout | undefined;
+  #proof: NodeJS.Timeout | undefined;
+  #stall: NodeJS.Timeout | undefined;
+  #delay = FIRST_DELAY_MS;
   problem: string | undefined;
 
-  constructor(address: string, tls?: TlsOptions) {
+  constructor(address: string, options: StreamOptions = {}) {
     this.#address = address;
-    this.#tls = tls;
+    this.#options = options;
     splitAddress(address);
   }
 
@@ -36,54 +83,58 @@ export class StreamTransport implements Transport {
     return this.problem === undefined;
   }
 
+  /** Whether it would hand a parcel to the kernel at once. */
+  get takes(): boolean {
+    return this.#connectedAt !== undefined && !this.#unproven && this.#inFlightBytes < IN_FLIGHT && this.#queue.length === 0;
+  }
+
   send(parcel: Parcel): void {
     this.#queue.push(parcel);
-    if (this.#connected) this.#flush();
-    else this.#open();
+    if (this.#connectedAt !== undefined) this.#flush();
+    else this.open();
   }
 
-  close(): void {
-    this.#closed = true;
-    clearTimeout(this.#timer);
-    this.#socket?.destroySoon();
-  }
-
-  #open(): void {
-    if (this.#socket !== undefined || this.#timer !== undefined || this.#closed) return;
+  /** Connects, unless that is under way or was tried a moment ago. */
+  open(): void {
+    if (this.#socket !== undefined || this.#opening || this.#retry !== undefined || this.#closed) return;
+    this.#opening = true;
     void this.#connect().then(
-      (socket) => this.#take(socket),
+      (socket) => this.#use(socket),
       (error: Error) => this.#lost(error),
     );
-    // Holds off a second attempt while the first is under way.
-    this.#timer = setTimeout(() => {}, 0);
+  }
+
+  /** Ends the connection when the kernel has what was handed to it. */
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    clearTimeout(this.#proof);
+    this.#socket?.destroySoon();
   }
 
   async #connect(): Promise<Socket> {
     const { host, port } = splitAddress(this.#address);
-    if (this.#tls === undefined) return connect({ host, port, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS });
-    const { connect: connectTls } = await import("node:tls");
-    const { verify = true, serverName = host, ...files } = this.#tls;
-    return connectTls({ host, port, ...files, servername: /^[\d.:]+$/.test(serverName) ? "" : serverName, rejectUnauthorized: verify });
+    const keepAlive = { keepAlive: true, keepAliveInitialDelay: this.#options.keepAliveMs ?? KEEP_ALIVE_MS };
+    if (this.#options.tls === undefined) return connect({ host, port, ...keepAlive });
+    return await connectTls({ host, port, ...keepAlive }, this.#options.tls);
   }
 
-  #take(socket: Socket): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+  #use(socket: Socket): void {
+    this.#opening = false;
     this.#socket = socket;
     let reason: Error | undefined;
-    socket.setTimeout(CONNECT_MS, () => socket.destroy(new Error("no answer in time")));
-    socket.once(this.#tls === undefined ? "connect" : "secureConnect", () => {
-      this.#connected = true;
-      this.problem = undefined;
-      this.#delay = 100;
+    socket.setTimeout(this.#options.connectMs ?? CONNECT_MS, () => socket.destroy(new Error("no answer in time")));
+    socket.once(this.#options.tls === undefined ? "connect" : "secureConnect", () => {
       socket.setTimeout(0);
       socket.unref();
+      this.#connectedAt = performance.now();
+      if (this.#unproven) this.#proof = setTimeout(() => this.#proven(), PROOF_MS).unref();
+      else this.problem = undefined;
       this.#flush();
     });
     socket.on("data", () => {}); // Read, so that the receiver's end is noticed.
-    socket.on("drain", () => this.#flush());
     socket.on("error", (error) => {
-      reason = error;
+      reason ??= error;
     });
     socket.on("close", () => {
       if (this.#socket === socket) this.#lost(reason ?? new Error("the receiver closed the connection"));
@@ -91,44 +142,126 @@ export class StreamTransport implements Transport {
     if (this.#closed) socket.destroySoon();
   }
 
+  #proven(): void {
+    this.#unproven = false;
+    this.problem = undefined;
+    this.#delay = FIRST_DELAY_MS;
+    this.#flush();
+  }
+
   #flush(): void {
     const socket = this.#socket;
-    if (socket === undefined || !this.#connected) return;
+    if (socket === undefined || this.#connectedAt === undefined) return;
     while (this.#inFlightBytes < IN_FLIGHT) {
-      const parcel = this.#queue.shift();
+      const parcel = this.#again.shift() ?? (this.#unproven ? undefined : this.#queue.shift());
       if (parcel === undefined) break;
-      if (parcel.cancelled) continue;
-      this.#inFlight.push(parcel);
-      this.#inFlightBytes += parcel.bytes.length;
-      const stuck = setTimeout(() => socket.destroy(new Error(`the receiver takes nothing for ${SILENT_MS / 1000} s`)), SILENT_MS).unref();
-      socket.write(parcel.bytes, (error) => {
-        clearTimeout(stuck);
-        if (error || this.#socket !== socket) return;
-        const at = this.#inFlight.indexOf(parcel);
-        if (at < 0) return;
-        this.#inFlight.splice(at, 1);
-        this.#inFlightBytes -= parcel.bytes.length;
-        if (!parcel.cancelled) parcel.done(parcel.ends.length, 0, "");
-        this.#flush();
-      });
+      if (!parcel.cancelled) this.#write(socket, parcel);
+    }
+    if (this.takes) this.#options.group?.ready();
+  }
+
+  #write(socket: Socket, parcel: Parcel): void {
+    if (this.#inFlight.length === 0) {
+      this.#progressAt = performance.now();
+      this.#watch(socket);
+    }
+    this.#inFlight.push(parcel);
+    this.#inFlightBytes += parcel.bytes.length;
+    socket.write(parcel.bytes, (error) => {
+      if (error || this.#socket !== socket || this.#inFlight[0] !== parcel) return;
+      this.#inFlight.shift();
+      this.#inFlightBytes -= parcel.bytes.length;
+      this.#progressAt = performance.now();
+      this.#keep(parcel);
+      if (this.#inFlight.length === 0) clearTimeout(this.#stall);
+      if (!parcel.cancelled) parcel.done(parcel.ends.length, 0, "");
+      this.#flush();
+    });
+  }
+
+  /** While something is in flight: breaks a connection that takes nothing for too long. */
+  #watch(socket: Socket): void {
+    const look = this.#options.group === undefined ? SILENT_MS : SILENT_BESIDE_OTHERS_MS;
+    clearTimeout(this.#stall);
+    this.#stall = setTimeout(() => {
+      if (this.#socket !== socket || this.#inFlight.length === 0) return;
+      const patience = this.#options.group?.othersTake(this) === true ? SILENT_BESIDE_OTHERS_MS : SILENT_MS;
+      const silent = performance.now() - this.#progressAt;
+      if (silent < patience - 10) return this.#watch(socket);
+      const error = new Error(`the receiver took nothing for ${Math.round(silent / 1000)} s`);
+      // A reset throws away what the kernel still holds: it would come twice.
+      if (this.#options.tls === undefined) socket.resetAndDestroy();
+      this.#lost(error, true);
+    }, look).unref();
+  }
+
+  #keep(parcel: Parcel): void {
+    const at = this.#progressAt;
+    this.#taken.push({ parcel, at });
+    this.#takenBytes += parcel.bytes.length;
+    for (let first = this.#taken[0]; first !== undefined; first = this.#taken[0]) {
+      if (at - first.at <= AGAIN_MS && (this.#takenBytes <= AGAIN_BYTES || this.#taken.length === 1)) break;
+      this.#takenBytes -= first.parcel.bytes.length;
+      this.#taken.shift();
     }
   }
 
-  #lost(error: Error): void {
+  #lost(error: Error, silent = false): void {
+    const now = performance.now();
+    const lived = this.#connectedAt === undefined ? undefined : now - this.#connectedAt;
+    const again = this.#undelivered(now, silent || UNREACHED.has((error as NodeJS.ErrnoException).code ?? ""));
     this.#socket?.destroy();
     this.#socket = undefined;
-    this.#connected = false;
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    this.#queue = [...this.#inFlight, ...this.#queue].filter(({ cancelled }) => !cancelled);
+    this.#opening = false;
+    this.#connectedAt = undefined;
+    clearTimeout(this.#proof);
+    clearTimeout(this.#stall);
+    if (lived !== undefined && lived < PROOF_MS) this.#unproven = true;
+    if (lived !== undefined && lived >= LAST_DELAY_MS) this.#delay = FIRST_DELAY_MS;
+    const reason = this.#options.tls === undefined ? error.message : tlsProblem(error, this.#options.tls, this.#address);
+    this.problem = `${this.#options.tls === undefined ? "tcp" : "tls"} ${this.#address}: ${reason}`;
+    if (!this.#closed) this.#retryLater(silent);
+    this.#putBack(again);
+  }
+
+  #retryLater(silent: boolean): void {
+    // It would take the kernel's buffers full of lines again, and keep them as long.
+    const delay = silent && this.#options.group !== undefined ? SILENT_MS : this.#delay;
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined;
+      if (this.#again.length + this.#queue.length > 0) this.open();
+      else this.#options.group?.ready();
+    }, delay).unref();
+    this.#delay = Math.min(this.#delay * 2, LAST_DELAY_MS);
+  }
+
+  /** What may not have arrived: what the kernel took in the moment before the break, or before it took no more, and what is in flight. */
+  #undelivered(now: number, silent: boolean): Parcel[] {
+    const until = this.#inFlight.length > 0 ? this.#progressAt : now;
+    const taken = this.#taken.filter(({ at }) => silent || until - at <= AGAIN_MS).map(({ parcel }) => parcel);
+    const open = this.#inFlight.filter(({ cancelled }) => !cancelled);
+    for (const parcel of [...taken, ...open]) parcel.resent?.(parcel.ends.length);
+    this.#taken = [];
+    this.#takenBytes = 0;
     this.#inFlight = [];
     this.#inFlightBytes = 0;
-    this.problem = `${this.#tls === undefined ? "tcp" : "tls"} ${this.#address}: ${error.message}`;
-    if (this.#closed) return;
-    this.#timer = setTimeout(() => {
-      this.#timer = undefined;
-      if (this.#queue.length > 0) this.#open();
-    }, this.#delay).unref();
-    this.#delay = Math.min(this.#delay * 2, RETRY_MS * 5);
+    return [...taken.map(copyOf), ...open];
   }
+
+  #putBack(again: Parcel[]): void {
+    const { group } = this.#options;
+    if (group === undefined) {
+      this.#again = [...again, ...this.#again];
+      return;
+    }
+    const parcels = [...again, ...this.#again, ...this.#queue].filter(({ cancelled }) => !cancelled);
+    this.#again = [];
+    this.#queue = [];
+    group.returned(parcels);
+  }
+}
+
+/** The same frames once more, for nobody's account: their sink has counted them, and may be closed. */
+function copyOf({ bytes, ends, resent }: Parcel): Parcel {
+  return { bytes, ends, next: 0, cancelled: false, done: () => {}, ...(resent === undefined ? {} : { resent }) };
 }

@@ -18,6 +18,8 @@ export interface Parcel {
   /** The sink has given up on it: the transport throws it away. */
   cancelled: boolean;
   done(delivered: number, lost: number, reason: string): void;
+  /** So many frames go out once more, because a connection broke and nobody knows whether they had arrived. */
+  resent?(frames: number): void;
 }
 
 export function splitAddress(address: string): { host: string; port: number } {

@@ -98,9 +98,11 @@ export interface SyslogSink extends SinkHead {
 }
 
 export interface TlsOptions {
+  /** Paths of PEM files, read at each connection. Default for `ca`: what Node and the system trust. */
   ca?: string;
   cert?: string;
   key?: string;
+  /** The name that the receiver's certificate must have. Default: the address's host. */
   serverName?: string;
   /** Default true. */
   verify?: boolean;
@@ -110,10 +112,13 @@ export interface TlsOptions {
 export interface LogstashSink extends SinkHead {
   type: "logstash";
   transport: "tcp" | "udp";
-  /** Used in turn, line by line (udp) or batch by batch (tcp). */
+  /** Used in turn, batch by batch; one that is away is left out. */
   addresses?: HostPort[];
   /** The addresses of a Consul service instead. */
   discovery?: { consulUrl: string; service: string; token?: string; refreshMs: number };
+  /** For tcp, milliseconds: how long a connection may take to open (default 10 s), and the silence before keep-alive probes (default 30 s). */
+  connectMs?: number;
+  keepAliveMs?: number;
   /** Reads what the task writes as log events. Absent: every line is a message. */
   scrape?: ScrapeOptions;
   rate?: number;
@@ -191,6 +196,8 @@ export interface SinkStatistics {
   /** Lines not delivered, by reason ("queue full", "receiver away", "too long", "rate limit" …). */
   dropped: Record<string, number>;
   queuedBytes: number;
+  /** Lines that went out a second time after a connection broke. Absent for none. */
+  resent?: number;
   /** In words, while something is wrong: "tcp 10.0.0.1:514: connection refused". */
   problem?: string;
 }
