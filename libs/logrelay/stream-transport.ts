@@ -218,10 +218,15 @@ export class StreamTransport implements Transport {
     clearTimeout(this.#stall);
     if (lived !== undefined && lived < PROOF_MS) this.#unproven = true;
     if (lived !== undefined && lived >= LAST_DELAY_MS) this.#delay = FIRST_DELAY_MS;
-    const reason = this.#options.tls === undefined ? error.message : tlsProblem(error, this.#options.tls, this.#address);
-    this.problem = `${this.#options.tls === undefined ? "tcp" : "tls"} ${this.#address}: ${reason}`;
+    this.problem = this.#describe(error, lived !== undefined && lived < PROOF_MS);
     if (!this.#closed) this.#retryLater(silent);
     this.#putBack(again);
+  }
+
+  #describe(error: Error, early: boolean): string {
+    const { tls } = this.#options;
+    if (tls === undefined) return `tcp ${this.#address}: ${error.message}`;
+    return `tls ${this.#address}: ${tlsProblem(error, tls, splitAddress(this.#address).host, early)}`;
   }
 
   #retryLater(silent: boolean): void {

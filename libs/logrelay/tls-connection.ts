@@ -60,26 +60,30 @@ const UNTRUSTED = new Set([
   "CERT_SIGNATURE_FAILURE",
 ]);
 
-/** What went wrong with a TLS connection, and what the operator can do about it. */
-export function tlsProblem(error: Error, tls: TlsOptions, address: string): string {
+/** What went wrong with a TLS connection to `host`, and what the operator can do about it. `early`: it had hardly begun. */
+export function tlsProblem(error: Error, tls: TlsOptions, host: string, early: boolean): string {
   const { code = "" } = error as NodeJS.ErrnoException;
   if (UNTRUSTED.has(code)) {
-    const by = tls.ca === undefined ? "no CA that this host trusts: name its CA's file in syslogCa" : `no CA of ${tls.ca}`;
+    const by =
+      tls.ca === undefined ? "no CA that this host trusts: name its CA's file in syslogCa (tls.ca of a sink)" : `no CA of ${tls.ca}`;
     return `the receiver's certificate is signed by ${by} (${code})`;
   }
   if (code === "CERT_HAS_EXPIRED") return "the receiver's certificate has expired: renew it there";
   if (code === "CERT_NOT_YET_VALID") return "the receiver's certificate is not valid yet: look at both hosts' clocks";
   if (code === "ERR_TLS_CERT_ALTNAME_INVALID") {
-    const { reason = error.message } = error as Error & { reason?: string };
-    return `the receiver's certificate has another name than ${nameOf(tls, address)}: set syslogServerName to one that it has (${reason})`;
+    const { cert } = error as Error & { cert?: { subjectaltname?: string; subject?: { CN?: string } } };
+    const names = cert?.subjectaltname || `CN ${cert?.subject?.CN}`;
+    return `the receiver's certificate is for ${names}, not for ${nameOf(tls, host)}: set syslogServerName (tls.serverName of a sink)`;
   }
   if (/CERTIFICATE_REQUIRED|HANDSHAKE_FAILURE|BAD_CERTIFICATE|UNKNOWN_CA|CERTIFICATE_UNKNOWN|CERTIFICATE_EXPIRED/.test(code)) {
     const what =
       tls.cert === undefined
-        ? "the receiver demands a client certificate: set syslogCert and syslogKey"
+        ? "the receiver demands a client certificate: set syslogCert and syslogKey (tls.cert and tls.key of a sink)"
         : `the receiver does not accept the client certificate ${tls.cert}: it must be signed by a CA that the receiver trusts, and not expired`;
     return `${what} (${code})`;
   }
   if (code === "ERR_SSL_WRONG_VERSION_NUMBER" || code === "ERR_SSL_PACKET_LENGTH_TOO_LONG") return `the receiver speaks no TLS (${code})`;
-  return error.message;
+  // A receiver that checks certificates only after the handshake says nothing more.
+  const hint = tls.cert === undefined ? "it may demand a client certificate" : `it may not accept the client certificate ${tls.cert}`;
+  return early ? `${error.message}; ${hint}: its own log tells` : error.message;
 }

@@ -4,6 +4,7 @@ import type { SinkConfig } from "@berth/logrelay";
 import { parseTaskInfo } from "@berth/mesos/task-info";
 import { type HostSettings, readSettings } from "../settings.ts";
 import { taskLogOptions } from "./log-options.ts";
+import { LogSinks } from "./sink-schema.ts";
 
 const STARTED = 1_000_000;
 
@@ -24,6 +25,7 @@ function sinks(environment: Record<string, string>, labels?: Record<string, stri
 }
 
 const LOGSTASH = { EXECUTOR_SERVICELOG_LOGSTASH_ADDRESS: "10.0.0.9:5000" };
+const TCP = { connectMs: 2_000, keepAliveMs: 5_000 };
 const SCRAPE = { all: false, ignoredKeys: [], maxLineBytes: 0, rateLimit: 0 };
 
 describe("where a task's output goes", () => {
@@ -37,15 +39,31 @@ describe("where a task's output goes", () => {
       [{ type: "json-udp", address: "127.0.0.1:514", until: STARTED + 120_000 }],
     ],
     [
-      "syslog over TLS with a CA",
+      "syslog over TLS",
+      { EXECUTOR_RELAY_SYSLOG: "true", EXECUTOR_SYSLOG_ADDR: "logs:6514", EXECUTOR_SYSLOG_FORMAT: "rfc5424-tls" },
+      {},
+      [{ type: "syslog", transport: "tls", address: "logs:6514", tls: {} }],
+    ],
+    [
+      "syslog over TLS with a CA, a client certificate and the receiver's name",
       {
         EXECUTOR_RELAY_SYSLOG: "true",
         EXECUTOR_SYSLOG_ADDR: "logs:6514",
         EXECUTOR_SYSLOG_FORMAT: "rfc5424-tls",
         EXECUTOR_SYSLOG_CA: "/ca.pem",
+        EXECUTOR_SYSLOG_CERT: "/cert.pem",
+        EXECUTOR_SYSLOG_KEY: "/key.pem",
+        SYSLOG_SERVER_NAME: "logs.example",
       },
       {},
-      [{ type: "syslog", transport: "tls", address: "logs:6514", tls: { ca: "/ca.pem" } }],
+      [
+        {
+          type: "syslog",
+          transport: "tls",
+          address: "logs:6514",
+          tls: { ca: "/ca.pem", cert: "/cert.pem", key: "/key.pem", serverName: "logs.example" },
+        },
+      ],
     ],
     [
       "the sandbox",
@@ -60,7 +78,7 @@ describe("where a task's output goes", () => {
       "scraping to an address",
       LOGSTASH,
       { "log-scraping": "logstash" },
-      [{ type: "logstash", transport: "tcp", addresses: ["10.0.0.9:5000"], scrape: { format: "logstash", ...SCRAPE } }],
+      [{ type: "logstash", transport: "tcp", ...TCP, addresses: ["10.0.0.9:5000"], scrape: { format: "logstash", ...SCRAPE } }],
     ],
     [
       "scraping of everything, by UDP to what Consul knows, with limits",
@@ -88,6 +106,15 @@ describe("where a task's output goes", () => {
     test(what, () => assert.deepEqual(sinks(environment, labels), expected));
   }
 
+  test("a Logstash by TCP, with the host's times; lines are cut where the host says", () => {
+    const times = { EXECUTOR_SERVICELOG_LOGSTASH_TCP_TIMEOUT: "1s", ALLEGRO_EXECUTOR_SERVICELOG_LOGSTASH_TCP_KEEP_ALIVE: "9s" };
+    const options = compile({ ...LOGSTASH, ...times, EXECUTOR_LOG_MAX_LINE: "64KiB" }, { "log-scraping": "logstash" });
+    const [sink] = options.sinks(STARTED);
+    assert.ok(sink?.type === "logstash");
+    assert.deepEqual([sink.connectMs, sink.keepAliveMs], [1_000, 9_000]);
+    assert.equal(options.follow.maxLineBytes, 65_536);
+  });
+
   test("the host's own sinks come on top, with the host's queue where they name none", () => {
     const options = compile({ EXECUTOR_LOG_QUEUE_SIZE: "1MiB", RELAY_SYSLOG: "true" }, {}, [
       { type: "json-udp", address: "b:1", queueBytes: 5 },
@@ -101,6 +128,22 @@ describe("where a task's output goes", () => {
       ],
     );
   });
+});
+
+describe("what berth.yaml may say of further sinks", () => {
+  const cases: Array<[what: string, sink: object, mistake: RegExp]> = [
+    ["an address where the transport needs one", { type: "syslog", transport: "tls" }, /address.*is needed for this transport/s],
+    ["whole paths", { type: "syslog", transport: "tls", address: "h:1", tls: { ca: "ca.pem" } }, /expected the whole path of a file/],
+    ["a certificate with its key", { type: "syslog", transport: "tls", address: "h:1", tls: { cert: "/c" } }, /cert and key go together/],
+  ];
+  for (const [what, sink, mistake] of cases) {
+    test(what, () => {
+      const { error } = LogSinks.safeParse([sink]);
+      assert.match(JSON.stringify(error?.issues), mistake);
+    });
+  }
+
+  test("unix needs no address", () => assert.equal(LogSinks.parse([{ type: "syslog", transport: "unix" }]).length, 1));
 });
 
 describe("fields of each record", () => {

@@ -1,4 +1,4 @@
-import type { FollowOptions, SinkConfig } from "@berth/logrelay";
+import type { FollowOptions, SinkConfig, TlsOptions } from "@berth/logrelay";
 import { label, type TaskInfo } from "@berth/mesos/task-info";
 import type { HostSettings, TaskOptions } from "../settings.ts";
 
@@ -49,7 +49,10 @@ export function taskLogOptions(
   const hostname = settings.logHostname === "" ? facts.hostname : settings.logHostname;
   return {
     sinks: (startedAt) => any(startedAt).map((sink) => ({ queueBytes: host.logQueueSize, ...sink })),
-    follow: { ...(settings.multilinePattern === "" ? {} : { multiLine: { start: settings.multilinePattern } }) },
+    follow: {
+      maxLineBytes: host.logMaxLine,
+      ...(settings.multilinePattern === "" ? {} : { multiLine: { start: settings.multilinePattern } }),
+    },
     logsSinceMs: settings.logsSince,
     lastLogsBytes: settings.lastLogsSize,
     fields: (dockerLabels) => ({
@@ -74,12 +77,17 @@ function relaySink(host: Host, settings: Settings, startedAt: number): SinkConfi
     case "rfc5424-unix":
       return [{ type: "syslog", transport: "unix", ...until }];
     case "rfc5424-tls":
-      return [{ type: "syslog", transport: "tls", address, ...until, ...(host.syslogCa === "" ? {} : { tls: { ca: host.syslogCa } }) }];
+      return [{ type: "syslog", transport: "tls", address, ...until, tls: tlsOptions(host) }];
     case "rfc5424-tcp":
       return [{ type: "syslog", transport: "tcp", address, ...until }];
     case "rfc5424-udp":
       return [{ type: "syslog", transport: "udp", address, ...until }];
   }
+}
+
+function tlsOptions({ syslogCa, syslogCert, syslogKey, syslogServerName }: Host): TlsOptions {
+  const all = { ca: syslogCa, cert: syslogCert, key: syslogKey, serverName: syslogServerName };
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== ""));
 }
 
 /** Only tasks that ask for it are scraped, and only where Logstash can be found. */
@@ -91,6 +99,7 @@ function scrapingSink(host: Host, settings: Settings, task: TaskInfo | undefined
   return {
     type: "logstash",
     transport: host.logstashProtocol,
+    ...(host.logstashProtocol === "tcp" ? { connectMs: host.logstashTcpTimeout, keepAliveMs: host.logstashTcpKeepAlive } : {}),
     ...(service === ""
       ? { addresses: [host.logstashAddress] }
       : { discovery: { consulUrl: consulUrl(host), service, refreshMs: host.logstashDiscoveryRefreshInterval, ...consulToken(host) } }),

@@ -49,7 +49,33 @@ export const LOG_OPTIONS = {
     default: "",
     scope: "host",
     environment: executor("SYSLOG_CA"),
-    description: "PEM file that the receiver's certificate is checked with (`rfc5424-tls`). Default: the system's.",
+    description:
+      "PEM file of the CAs that may have signed the receiver's certificate (`rfc5424-tls`). Default: those that Node and the system trust.",
+    since: "0.1",
+  },
+  syslogCert: {
+    type: "path",
+    default: "",
+    scope: "host",
+    environment: executor("SYSLOG_CERT"),
+    description:
+      "PEM file of the client certificate, and of its chain, for a receiver that demands one (`rfc5424-tls`). Read at each connection; needs `syslogKey`.",
+    since: "0.1",
+  },
+  syslogKey: {
+    type: "path",
+    default: "",
+    scope: "host",
+    environment: executor("SYSLOG_KEY"),
+    description: "PEM file of the key to `syslogCert`, without passphrase.",
+    since: "0.1",
+  },
+  syslogServerName: {
+    type: "string",
+    default: "",
+    scope: "host",
+    environment: executor("SYSLOG_SERVER_NAME"),
+    description: "The name that the receiver's certificate must have (`rfc5424-tls`). Default: the host of `syslogAddr`.",
     since: "0.1",
   },
   logSinks: {
@@ -160,7 +186,7 @@ export const LOG_OPTIONS = {
     minimum: 0,
     scope: "task",
     environment: executor("SERVICELOG_BUFFER_SIZE", allegro("SERVICELOG_BUFFER_SIZE")),
-    description: "Scraped log events that may wait for Logstash; more are dropped and counted.",
+    description: "Accepted without effect: what may wait for Logstash is bounded in bytes, by `logQueueSize`.",
     since: "0.1",
   },
   servicelogIgnoreKeys: {
