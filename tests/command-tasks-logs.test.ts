@@ -50,7 +50,7 @@ test("JSON lines become events with allegro's fields; the last line needs no lin
     region: "eu",
     zone: "eu-1a",
   });
-  assert.equal(String(scid), "77");
+  assert.equal(scid, 77);
   assert.equal(typeof srchost, "string");
   assert.equal(last.message, "last");
   assert.match(stdoutOf(executor), /^plain$/m);

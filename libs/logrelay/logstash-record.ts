@@ -1,5 +1,5 @@
 import { type Line, rawText } from "./line.ts";
-import type { FrameWriter, LineFormatter } from "./records.ts";
+import type { LineFormatter } from "./records.ts";
 import { levelOf } from "./records.ts";
 import type { ScrapeOptions } from "./types.ts";
 
@@ -17,46 +17,70 @@ export function logstashRecord(
   dropped: (reason: ScrapeDrop) => void,
   now: () => number = () => performance.now(),
 ): LineFormatter {
-  const allowed = tokenBucket(scrape?.rateLimit ?? 0, now);
-  const own = new Map(Object.entries(fields).map(([key, value]) => [key, JSON.stringify(value)]));
+  const labels = textsOf(fields);
+  return scrape === undefined ? messageRecord(labels, hostname) : eventRecord(labels, scrape, dropped, now);
+}
+
+function textsOf(values: Record<string, string | number>): Array<[string, string]> {
+  return Object.entries(values).map(([key, value]) => [key, JSON.stringify(value)]);
+}
+
+function messageRecord(labels: Array<[string, string]>, hostname: string): LineFormatter {
+  const own: Array<[string, string]> = [...labels, ["srchost", JSON.stringify(hostname)]];
   return (line, into) => {
-    if (scrape === undefined) {
-      const members = new Map([
-        ...own,
-        ["srchost", JSON.stringify(hostname)],
-        ["stream", JSON.stringify(line.stream)],
-        ["level", JSON.stringify(levelOf(line))],
-      ]);
-      return write(line.time, JSON.stringify(rawText(line)), members, into);
-    }
-    if ((scrape.maxLineBytes ?? 0) > 0 && line.end - line.start > (scrape.maxLineBytes ?? 0)) return dropped("too long");
-    const text = rawText(line);
-    const event = scrape.format === "logfmt" ? parseLogfmt(text) : topLevelMembers(text);
-    if (event === undefined && !scrape.all) return dropped("no event");
-    if (!allowed()) return dropped("rate limit");
-    const members =
-      event ??
-      new Map([
-        ["level", '"INFO"'],
-        ["logger", '"invalid-format"'],
-        ["msg", JSON.stringify(text)],
-      ]);
-    if (event !== undefined) for (const key of scrape.ignoredKeys) members.delete(key);
-    const time = members.get("time") ?? JSON.stringify(line.time === "" ? new Date().toISOString() : line.time);
-    const message = members.get("msg") ?? "null";
-    members.delete("time");
-    members.delete("msg");
-    for (const [key, value] of own) members.set(key, value);
-    write(undefined, message, members, into, time);
+    const members = new Map([...own, ["stream", JSON.stringify(line.stream)], ["level", JSON.stringify(levelOf(line))]]);
+    into.write(recordOf(timeOf(line), JSON.stringify(rawText(line)), members));
   };
 }
 
-function write(time: string | undefined, message: string, members: Map<string, string>, into: FrameWriter, stamp?: string): void {
-  const timestamp = stamp ?? JSON.stringify(time === undefined || time === "" ? new Date().toISOString() : time);
+function eventRecord(
+  labels: Array<[string, string]>,
+  scrape: ScrapeOptions,
+  dropped: (reason: ScrapeDrop) => void,
+  now: () => number,
+): LineFormatter {
+  const allowed = tokenBucket(scrape.rateLimit ?? 0, now);
+  const most = scrape.maxRecordBytes || Number.POSITIVE_INFINITY;
+  const fields = textsOf(scrape.fields ?? {});
+  return (line, into) => {
+    const text = rawText(line);
+    const event = scrape.format === "logfmt" ? parseLogfmt(text) : topLevelMembers(text);
+    if (event === undefined && !scrape.all) return dropped("no event");
+    for (const key of scrape.ignoredKeys) event?.delete(key);
+    const members = event ?? wrapped(text);
+    const time = members.get("time") ?? timeOf(line);
+    const message = members.get("msg") ?? "null";
+    members.delete("time");
+    members.delete("msg");
+    // The application's word goes before labels; where the event comes from does not depend on it.
+    for (const [key, value] of labels) if (!members.has(key)) members.set(key, value);
+    for (const [key, value] of fields) members.set(key, value);
+    const record = recordOf(time, message, members);
+    if (record.length > most) return dropped("too long");
+    if (!allowed()) return dropped("rate limit");
+    into.write(record);
+  };
+}
+
+/** A line that is no event, as allegro's executor sends it. */
+function wrapped(text: string): Map<string, string> {
+  return new Map([
+    ["level", '"INFO"'],
+    ["logger", '"invalid-format"'],
+    ["msg", JSON.stringify(text)],
+  ]);
+}
+
+function timeOf(line: Line): string {
+  return JSON.stringify(line.time === "" ? new Date().toISOString() : line.time);
+}
+
+/** All values are JSON texts. */
+function recordOf(time: string, message: string, members: Map<string, string>): Buffer {
   // What the application itself wrote under Logstash's names wins.
-  const entries = new Map([["@timestamp", timestamp], ["@version", "1"], ["message", message], ...members]);
+  const entries = new Map([["@timestamp", time], ["@version", "1"], ["message", message], ...members]);
   const text = [...entries].map(([key, value]) => `${JSON.stringify(key)}:${value}`).join(",");
-  into.write(Buffer.from(`{${text}}\n`));
+  return Buffer.from(`{${text}}\n`);
 }
 
 /** The members of a JSON object with their values as written, or undefined where the text is none. `null` counts as an empty one. */
@@ -82,12 +106,15 @@ export function topLevelMembers(text: string): Map<string, string> | undefined {
     } else if (character === "{" || character === "[") depth += 1;
     else if (character === ":" && depth === 1) start = at + 1;
     else if ((character === "," && depth === 1) || ((character === "}" || character === "]") && --depth === 0)) {
-      if (key !== undefined) members.set(key, text.slice(start, at).trim());
+      // A line feed between tokens, of lines that were joined, would end the record.
+      if (key !== undefined) members.set(key, text.slice(start, at).trim().replace(LINE_ENDS, " "));
       key = undefined;
     }
   }
   return members;
 }
+
+const LINE_ENDS = /[\r\n]+/g;
 
 function stringEnd(text: string, from: number): number {
   let at = from + 1;
@@ -118,14 +145,18 @@ export function parseLogfmt(text: string): Map<string, string> | undefined {
   return valued && at >= trimmed.length ? members : undefined;
 }
 
+const ESCAPE = /\\(?:u([0-9a-fA-F]{4})|([^u]|u))/g;
+const ESCAPED: Record<string, string> = { n: "\n", r: "\r", t: "\t", b: "\b", f: "\f" };
+
+/** What no escape is stays as it is written: half an event is worth more than none. */
+function unescaped(whole: string, unit: string | undefined, character = ""): string {
+  if (unit !== undefined) return String.fromCharCode(Number.parseInt(unit, 16));
+  if (character === '"' || character === "\\" || character === "/") return character;
+  return ESCAPED[character] ?? whole;
+}
+
 function logfmtValue(value: string): string {
-  if (value.startsWith('"')) {
-    try {
-      return JSON.stringify(JSON.parse(value));
-    } catch {
-      return JSON.stringify(value.slice(1, -1));
-    }
-  }
+  if (value.startsWith('"')) return JSON.stringify(value.slice(1, -1).replace(ESCAPE, unescaped));
   return JSON_NUMBER.test(value) || value === "true" || value === "false" ? value : JSON.stringify(value);
 }
 
@@ -142,5 +173,3 @@ function tokenBucket(rate: number, now: () => number): () => boolean {
     return true;
   };
 }
-
-export type { Line };

@@ -127,11 +127,13 @@ export interface LogstashSink extends SinkHead {
 /** How lines become events (label log-scraping). */
 export interface ScrapeOptions {
   format: "logstash" | "logfmt";
-  /** Lines that are no events are sent wrapped; otherwise they go to the sandbox only. */
+  /** Lines that are no events are sent wrapped; otherwise they are counted as "no event", and stay where the task's output is kept. */
   all: boolean;
   ignoredKeys: string[];
-  /** Lines longer than this are dropped and counted; 0 for no limit. */
-  maxLineBytes?: number;
+  /** Put into each event, over what the task itself wrote under these names. */
+  fields?: Record<string, string | number>;
+  /** Records longer than this, their line feed counted in, are dropped and counted; 0 for no limit. */
+  maxRecordBytes?: number;
   /** Lines a second; 0 for no limit. */
   rateLimit?: number;
 }

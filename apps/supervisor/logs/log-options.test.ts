@@ -26,7 +26,8 @@ function sinks(environment: Record<string, string>, labels?: Record<string, stri
 
 const LOGSTASH = { EXECUTOR_SERVICELOG_LOGSTASH_ADDRESS: "10.0.0.9:5000" };
 const TCP = { connectMs: 2_000, keepAliveMs: 5_000 };
-const SCRAPE = { all: false, ignoredKeys: [], maxLineBytes: 0, rateLimit: 0 };
+const FIELDS = { "instance-id": "e", srchost: "node-1" };
+const SCRAPE = { all: false, ignoredKeys: [], fields: FIELDS, maxRecordBytes: 0, rateLimit: 0 };
 
 describe("where a task's output goes", () => {
   const cases: Array<[what: string, environment: Record<string, string>, labels: Record<string, string>, expected: unknown[]]> = [
@@ -97,7 +98,7 @@ describe("where a task's output goes", () => {
           type: "logstash",
           transport: "udp",
           discovery: { consulUrl: "http://127.0.0.1:8500", service: "logstash", refreshMs: 1000, token: "secret" },
-          scrape: { format: "logfmt", all: true, ignoredKeys: ["a", "b"], maxLineBytes: 2000, rateLimit: 100 },
+          scrape: { format: "logfmt", all: true, ignoredKeys: ["a", "b"], fields: FIELDS, maxRecordBytes: 2000, rateLimit: 100 },
         },
       ],
     ],
@@ -157,10 +158,15 @@ describe("fields of each record", () => {
     assert.equal(hostname, "node-1");
   });
 
-  test("a scraped task has allegro's, each only if it is known", () => {
+  test("a scraped event has allegro's, each only if it is known; other records have not", () => {
     const known = { ...LOGSTASH, CLOUD_REGION: "eu", CLOUD_AVAILABILITY_ZONE: "eu-1a", CLOUD_HOSTNAME: "named" };
-    const labels = { "log-scraping": "logstash", scId: "12" };
-    assert.deepEqual(compile(known, labels).fields({}), { scid: "12", "instance-id": "e", srchost: "named", region: "eu", zone: "eu-1a" });
-    assert.deepEqual(compile(LOGSTASH, { "log-scraping": "logstash" }).fields({}), { "instance-id": "e", srchost: "node-1" });
+    const scraped = (scId: string): unknown => {
+      const options = compile(known, { "log-scraping": "logstash", scId });
+      const [sink] = options.sinks(STARTED);
+      assert.deepEqual(options.fields({}), {});
+      return sink?.type === "logstash" ? sink.scrape?.fields : undefined;
+    };
+    assert.deepEqual(scraped("0012"), { scid: 12, "instance-id": "e", srchost: "named", region: "eu", zone: "eu-1a" });
+    assert.deepEqual(scraped("x"), { scid: "x", "instance-id": "e", srchost: "named", region: "eu", zone: "eu-1a" });
   });
 });

@@ -37,7 +37,7 @@ export function taskLogOptions(
   sinks: readonly SinkConfig[],
   facts: LogFacts,
 ): TaskLogOptions {
-  const scraped = scrapingSink(host, settings, facts.task);
+  const scraped = scrapingSink(host, settings, facts);
   const any = (startedAt: number): SinkConfig[] => [
     ...relaySink(host, settings, startedAt),
     ...(settings.containerLogsStdout
@@ -55,10 +55,7 @@ export function taskLogOptions(
     },
     logsSinceMs: settings.logsSince,
     lastLogsBytes: settings.lastLogsSize,
-    fields: (dockerLabels) => ({
-      ...(scraped === undefined ? {} : scrapingFields(settings, facts)),
-      ...sentLabels(dockerLabels, [...ALWAYS_SENT, ...settings.sendDockerLabels]),
-    }),
+    fields: (dockerLabels) => sentLabels(dockerLabels, [...ALWAYS_SENT, ...settings.sendDockerLabels]),
     hostname,
   };
 }
@@ -91,7 +88,8 @@ function tlsOptions({ syslogCa, syslogCert, syslogKey, syslogServerName }: Host)
 }
 
 /** Only tasks that ask for it are scraped, and only where Logstash can be found. */
-function scrapingSink(host: Host, settings: Settings, task: TaskInfo | undefined): SinkConfig | undefined {
+function scrapingSink(host: Host, settings: Settings, facts: LogFacts): SinkConfig | undefined {
+  const { task } = facts;
   const format = task === undefined ? undefined : label(task, SCRAPING_LABEL);
   if (task === undefined || (format !== "logstash" && format !== "logfmt")) return undefined;
   const service = host.logstashDiscoveryServiceName;
@@ -107,7 +105,8 @@ function scrapingSink(host: Host, settings: Settings, task: TaskInfo | undefined
       format,
       all: (label(task, SCRAPE_ALL_LABEL) ?? "") !== "",
       ignoredKeys: [...settings.servicelogIgnoreKeys],
-      maxLineBytes: host.logstashSizeLimit,
+      fields: scrapingFields(settings, facts),
+      maxRecordBytes: host.logstashSizeLimit,
       rateLimit: host.logstashRateLimit,
     },
   };
@@ -124,15 +123,21 @@ function consulToken(host: Host): { token?: string } {
 }
 
 /** What allegro's executor adds to each scraped event. */
-function scrapingFields(settings: Settings, { executorId, task, hostname }: LogFacts): Record<string, string> {
+function scrapingFields(settings: Settings, { executorId, task, hostname }: LogFacts): Record<string, string | number> {
   const all = {
-    scid: task === undefined ? undefined : label(task, "scId"),
     "instance-id": executorId,
+    scid: integerOr(task === undefined ? "" : (label(task, "scId") ?? "")),
     srchost: settings.cloudHostname || hostname,
     region: settings.cloudRegion,
     zone: settings.cloudAvailabilityZone,
   };
-  return Object.fromEntries(Object.entries(all).filter((entry): entry is [string, string] => entry[1] !== undefined && entry[1] !== ""));
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== ""));
+}
+
+/** The label is a whole number, and is sent as one; what is none is sent as it is. */
+function integerOr(text: string): string | number {
+  const number = /^[+-]?\d+$/.test(text) ? Number(text) : Number.NaN;
+  return Number.isSafeInteger(number) ? number : text;
 }
 
 function sentLabels(labels: Readonly<Record<string, string>>, names: readonly string[]): Record<string, string> {
