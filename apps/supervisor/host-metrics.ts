@@ -1,12 +1,15 @@
+import type { LogLane } from "@berth/logrelay";
 import type { DockerEngine } from "@berth/runtime/docker/engine";
 import type { VaultLane } from "@berth/vault";
 import { type Counter, exposition, type LoopLag, type Metric } from "./admin/metrics.ts";
 import type { Executors } from "./executor/executors.ts";
+import { logMetrics } from "./logs/log-metrics.ts";
 
 export interface MetricSources {
   executors: Executors;
   engine: DockerEngine;
   vault: VaultLane;
+  logs: LogLane;
   /** TASK_* by state and reason, counted when an update is asked for. */
   transitions: Counter;
   lag: LoopLag;
@@ -37,6 +40,7 @@ export async function hostMetrics(sources: MetricSources): Promise<string> {
     gauge("berth_docker_thread_restarts_total", "How often the docker thread was replaced.", engine.restarts),
     ...(await dockerMetrics(engine)),
     ...(await vaultMetrics(sources.vault)),
+    ...(await logMetrics(sources.logs)),
     gauge("berth_event_loop_lag_seconds", "Largest delay of the main thread since the last look.", lag.take()),
     gauge("process_resident_memory_bytes", "Resident memory of the supervisor, all threads.", memory.rss),
     gauge("process_heap_bytes", "Heap of the main thread in use.", memory.heapUsed),

@@ -32,11 +32,15 @@ import { sidecarHook } from "./sidecar/sidecar-hook.ts";
 import { SidecarWatch } from "./sidecar/sidecar-watch.ts";
 import type { Task } from "./task/task.ts";
 import { withoutSecrets } from "./task/task-secrets.ts";
+import { within } from "./task/within.ts";
 import { TaskFactory } from "./task-factory.ts";
-import { identityOfKey } from "./task-key.ts";
+import { identityOfKey, taskKey } from "./task-key.ts";
 import { VERSION } from "./version.ts";
 import { certificateHook, certificateWatch } from "./watches/certificate.ts";
 import { completionTimeWatch } from "./watches/completion-time.ts";
+
+/** How long `berth inspect` waits for the log thread. */
+const LOG_STATISTICS_MS = 2_000;
 
 /**
  * berthd: the composition root. Everything that the daemon consists of is made in the constructor, in the order in which it
@@ -202,7 +206,11 @@ export class Supervisor {
         dockerd: engine.health.up ? { ready: true, detail: engine.url } : { ready: false, detail: engine.health.reason },
       }),
       details: async () => ({ docker: await engine.statistics().catch(() => null) }),
-      metrics: () => hostMetrics({ executors, engine, vault, transitions, lag, version: VERSION }),
+      logsOf: async (task) => {
+        const { tasks } = await within(LOG_STATISTICS_MS, () => logs.stats());
+        return tasks.find(({ taskKey: key }) => key === taskKey(task.identity));
+      },
+      metrics: () => hostMetrics({ executors, engine, vault, logs, transitions, lag, version: VERSION }),
     });
     this.#admin = createAdminServer(routes, log, (text) => secrets.mask(text));
   }

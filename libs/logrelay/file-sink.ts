@@ -69,11 +69,11 @@ export class FileSink implements Sink {
   readonly #writers = new Map<ByteTarget, FrameWriter>();
 
   /** Without a formatter lines are written as they are, with their line feed. */
-  constructor(name: string, target: (stream: StreamName) => ByteTarget, format?: LineFormatter) {
+  constructor(type: "sandbox" | "file", name: string, target: (stream: StreamName) => ByteTarget, format?: LineFormatter) {
     this.name = name;
     this.#target = target;
     this.#format = format;
-    this.#counters = new SinkCounters(name);
+    this.#counters = new SinkCounters(type, name);
   }
 
   write(lines: readonly Line[]): void {

@@ -14,6 +14,8 @@ export interface PipelineParts {
   /** A new confirmed position. */
   onPosition: (position: LogPosition) => void;
   onProblem: (problem: string | undefined) => void;
+  /** What came of it in the end. */
+  onClosed: (statistics: TaskLogStatistics) => void;
 }
 
 /** How many batches may wait for their confirmation before reading goes on without recording more positions. */
@@ -82,6 +84,7 @@ export class Pipeline {
     this.#closed = true;
     this.#stopping = true;
     for (const sink of this.#parts.sinks) sink.close();
+    this.#parts.onClosed(this.statistics());
     this.#parts.source.close();
   }
 

@@ -1,5 +1,6 @@
 import type { DockerEndpoint } from "@berth/runtime/docker/engine-types";
 import { ConsulAddresses } from "./consul-addresses.ts";
+import { EndedTotals } from "./ended-totals.ts";
 import { AppendFile, type ByteTarget, FileSink } from "./file-sink.ts";
 import { copyLastLogs } from "./last-logs.ts";
 import { LogReader } from "./log-reader.ts";
@@ -65,6 +66,8 @@ export class LogRelay implements LogThreadMethods {
   readonly #events: RelayEvents;
   readonly #tasks = new Map<string, Followed>();
   readonly #transports = new Map<string, Transport>();
+  /** Of pipelines that are closed. */
+  readonly #ended = new EndedTotals();
   readonly #readers = new Map<number, LogReader>();
   readonly #outputs = new Map<number, () => void>();
   readonly #positions = new Map<string, LogPosition>();
@@ -136,7 +139,7 @@ export class LogRelay implements LogThreadMethods {
   stats(): LogStatistics {
     const { heapUsed, external } = process.memoryUsage();
     const tasks = [...this.#tasks.values()].flatMap(({ pipeline }) => (pipeline === undefined ? [] : [pipeline.statistics()]));
-    return { tasks, heapUsedBytes: heapUsed, externalBytes: external };
+    return { tasks, totals: this.#ended.with(tasks), heapUsedBytes: heapUsed, externalBytes: external };
   }
 
   close(): void {
@@ -181,6 +184,7 @@ export class LogRelay implements LogThreadMethods {
           maxLineBytes,
           onPosition: (position) => this.#position(taskKey, position),
           onProblem: (problem) => this.#events.problem({ taskKey, problem }),
+          onClosed: (statistics) => this.#ended.add(statistics),
           ...(multiLine === undefined ? {} : { multiLine }),
         });
         for (const reason of gaps) followed.pipeline.gap(reason);
@@ -218,6 +222,7 @@ export class LogRelay implements LogThreadMethods {
         const targets = this.#targets(taskKey, sandbox, config.maxBytes ?? 0, config.keep ?? 1);
         // The incumbent's JSON lines all go to its stdout.
         return new FileSink(
+          "sandbox",
           config.name ?? "sandbox",
           json ? () => targets.of("stdout") : targets.of,
           json ? jsonRecord(fields, hostname) : undefined,
@@ -226,6 +231,7 @@ export class LogRelay implements LogThreadMethods {
       case "file": {
         const file = new AppendFile(config.path, config.maxBytes, config.keep);
         return new FileSink(
+          "file",
           config.name ?? `file ${config.path}`,
           () => file,
           config.format === "json" ? jsonRecord(fields, hostname) : undefined,
@@ -234,14 +240,14 @@ export class LogRelay implements LogThreadMethods {
       case "json-udp": {
         const transport = this.#transport(`udp ${config.address} ${config.rate}`, () => new UdpTransport(config.address, config.rate));
         const name = config.name ?? `json-udp ${config.address}`;
-        return new RemoteSink({ name, format: jsonRecord(fields, hostname), transport, ...queue, ...until });
+        return new RemoteSink({ type: config.type, name, format: jsonRecord(fields, hostname), transport, ...queue, ...until });
       }
       case "syslog": {
         const transport = this.#syslogTransport(config);
         const name = config.name ?? `syslog ${config.transport} ${config.address ?? config.path ?? "/dev/log"}`;
         const octetCount = config.transport === "tcp" || config.transport === "tls";
         const format = syslogRecord(config, fields, hostname, taskKey);
-        return new RemoteSink({ name, format, transport, octetCount, ...queue, ...until });
+        return new RemoteSink({ type: config.type, name, format, transport, octetCount, ...queue, ...until });
       }
       case "logstash":
         return this.#logstash(config, request, { ...queue, ...until });
@@ -270,6 +276,7 @@ export class LogRelay implements LogThreadMethods {
     const transport = this.#transport(`logstash ${JSON.stringify(receivers)}`, () => this.#receivers(config));
     const format = logstashRecord(request.fields, request.hostname, scrape, (reason) => sink.counters.drop(reason));
     const sink: RemoteSink = new RemoteSink({
+      type: "logstash",
       name: name ?? `logstash ${protocol} ${discovery?.service ?? addresses.join(",")}`,
       format,
       transport,

@@ -2,7 +2,7 @@ import type { Line } from "./line.ts";
 import { FrameWriter, type LineFormatter } from "./records.ts";
 import { type Sink, SinkCounters } from "./sink.ts";
 import type { Parcel, Transport } from "./transport.ts";
-import type { SinkStatistics } from "./types.ts";
+import type { SinkConfig, SinkStatistics } from "./types.ts";
 
 const DEFAULT_QUEUE = 4 * 1024 * 1024;
 /** One more batch is taken while less than this waits: what may come twice after a crash. */
@@ -12,6 +12,7 @@ const PATIENCE_MS = 5_000;
 const LOOK_MS = 50;
 
 export interface RemoteSinkOptions {
+  type: SinkConfig["type"];
   name: string;
   format: LineFormatter;
   transport: Transport;
@@ -36,7 +37,7 @@ export class RemoteSink implements Sink {
   constructor(options: RemoteSinkOptions) {
     this.name = options.name;
     this.#options = options;
-    this.counters = new SinkCounters(options.name);
+    this.counters = new SinkCounters(options.type, options.name);
   }
 
   write(lines: readonly Line[], batch: number): void {

@@ -1,5 +1,5 @@
 import type { Line } from "./line.ts";
-import type { SinkStatistics } from "./types.ts";
+import type { SinkConfig, SinkStatistics } from "./types.ts";
 
 /** Where lines go. Formats at once, so that nothing of a line is kept; delivers in its own time. */
 export interface Sink {
@@ -19,12 +19,14 @@ export interface Sink {
 
 /** Counts of one sink, shared by all kinds. */
 export class SinkCounters {
+  readonly type: SinkConfig["type"];
   readonly name: string;
   sent = 0;
   readonly dropped: Record<string, number> = {};
   problem: string | undefined;
 
-  constructor(name: string) {
+  constructor(type: SinkConfig["type"], name: string) {
+    this.type = type;
     this.name = name;
   }
 
@@ -33,7 +35,7 @@ export class SinkCounters {
   }
 
   statistics(queuedBytes = 0): SinkStatistics {
-    const { name, sent, dropped, problem } = this;
-    return { name, sent, dropped: { ...dropped }, queuedBytes, ...(problem === undefined ? {} : { problem }) };
+    const { type, name, sent, dropped, problem } = this;
+    return { type, name, sent, dropped: { ...dropped }, queuedBytes, ...(problem === undefined ? {} : { problem }) };
   }
 }

@@ -193,6 +193,7 @@ export interface TaskLogStatistics {
 }
 
 export interface SinkStatistics {
+  type: SinkConfig["type"];
   name: string;
   sent: number;
   /** Lines not delivered, by reason ("queue full", "receiver away", "too long", "rate limit" …). */
@@ -206,8 +207,19 @@ export interface SinkStatistics {
 
 export interface LogStatistics {
   tasks: TaskLogStatistics[];
+  /** Of all tasks since the thread began, those included that are over. */
+  totals: LogTotals;
   heapUsedBytes: number;
   externalBytes: number;
+}
+
+export interface LogTotals {
+  lines: number;
+  bytes: number;
+  cut: number;
+  gaps: number;
+  /** By a sink's type. */
+  sinks: Partial<Record<SinkConfig["type"], { sent: number; resent: number; dropped: Record<string, number> }>>;
 }
 
 export interface StopRequest {

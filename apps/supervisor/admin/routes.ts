@@ -1,11 +1,13 @@
+import type { TaskLogStatistics } from "@berth/logrelay";
 import { parseTaskInfo, type TaskInfo } from "@berth/mesos/task-info";
 import { PROTOCOL_VERSIONS } from "@berth/protocol";
 import { z } from "zod";
 import type { EventJournal } from "../event-journal.ts";
 import type { Executors } from "../executor/executors.ts";
 import type { LogQuery } from "../task/ports.ts";
+import type { Task } from "../task/task.ts";
 import { AdminError, type AdminHandler, type AdminRequest, type AdminRoutes } from "./http.ts";
-import { findTask, summarize } from "./task-views.ts";
+import { findTask, logView, summarize } from "./task-views.ts";
 
 export interface AdminParts {
   executors: Executors;
@@ -21,6 +23,8 @@ export interface AdminParts {
   /** One entry per thing that a launch needs: dockerd, Vault, Redis, Sidecar. */
   dependencies: () => Record<string, { ready: boolean; detail: string }>;
   details: () => Promise<object>;
+  /** What came of a task's output so far; undefined where it is not relayed. */
+  logsOf: (task: Task) => Promise<TaskLogStatistics | undefined>;
   metrics: () => Promise<string>;
 }
 
@@ -45,9 +49,11 @@ export function adminRoutes(parts: AdminParts): AdminRoutes {
       },
     }),
     "GET /v1/tasks": () => ({ json: [...executors.tasks()].map((task) => summarize(task.describe())) }),
-    "GET /v1/tasks/:id": ({ parameters }) => {
-      const description = findTask(executors, parameters.id ?? "").describe();
-      return { json: { ...summarize(description), ...description } };
+    "GET /v1/tasks/:id": async ({ parameters }) => {
+      const task = findTask(executors, parameters.id ?? "");
+      const description = task.describe();
+      const logs = await parts.logsOf(task).catch(() => undefined);
+      return { json: { ...summarize(description), ...description, logs: logs === undefined ? null : logView(logs) } };
     },
     "POST /v1/tasks/:id/kill": ({ parameters, body }) => {
       const { gracePeriodMs } = parse(KillBody, body);

@@ -1,3 +1,4 @@
+import type { TaskLogStatistics } from "@berth/logrelay";
 import type { Executors } from "../executor/executors.ts";
 import type { Task } from "../task/task.ts";
 import type { TaskDescription } from "../task/task-parts.ts";
@@ -44,6 +45,11 @@ export function summarize(description: TaskDescription): TaskSummary {
     startedAt: observed?.state === "running" ? observed.startedAt : null,
     message: description.outcome?.message ?? lastStatus?.message ?? null,
   };
+}
+
+/** What came of a task's output: what was read, and what each of its targets got. */
+export function logView({ taskKey: _key, sinks, ...read }: TaskLogStatistics): object {
+  return { ...read, targets: sinks };
 }
 
 /**
