@@ -106,11 +106,11 @@ test("inspect tells what each target of a container's output got, metrics count 
   executor.kill(id);
   await executor.exited;
 
-  // The line that has no end counts when the container has ended; what the receiver that is away never got is dropped.
+  // The line that has no end counts when the container has ended; what the receiver that is away never got waits for it a while.
   assert.equal(await metric('berth_log_lines_sent_total{target="logstash"}'), 2);
   assert.equal(await metric('berth_log_lines_sent_total{target="syslog"}'), 0);
-  assert.equal(await metric('berth_log_lines_dropped_total{target="syslog",reason="not delivered in time"}'), 3);
-  assert.equal(await metric("berth_log_queued_bytes"), 0);
+  assert.doesNotMatch(await supervisor.admin.text("/metrics"), /dropped_total\{target="syslog"/);
+  assert.ok(((await metric("berth_log_queued_bytes")) ?? 0) > 100);
   const events = (await sink.events()).map(({ event }) => event).filter((event) => event["instance-id"] === executorId);
   assert.deepEqual(
     events.map(({ message, scid }) => [message, scid]),

@@ -75,15 +75,16 @@ export class Pipeline {
       this.#confirm();
     }
     const statistics = this.statistics();
-    this.close();
+    this.close(drain);
     return { ...statistics, sinks: sinks.map((sink) => sink.statistics()) };
   }
 
-  close(): void {
+  /** With `leave`, what is on its way to a receiver may go on for a while: the task is over, and nobody reads its output again. */
+  close(leave = false): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#stopping = true;
-    for (const sink of this.#parts.sinks) sink.close();
+    for (const sink of this.#parts.sinks) sink.close(leave);
     this.#parts.onClosed(this.statistics());
     this.#parts.source.close();
   }

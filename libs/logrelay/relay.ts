@@ -3,6 +3,7 @@ import { ConsulAddresses } from "./consul-addresses.ts";
 import { EndedTotals } from "./ended-totals.ts";
 import { AppendFile, type ByteTarget, FileSink } from "./file-sink.ts";
 import { copyLastLogs } from "./last-logs.ts";
+import { LeftBehind } from "./left-behind.ts";
 import { LogReader } from "./log-reader.ts";
 import { logstashRecord } from "./logstash-record.ts";
 import { MultiLine } from "./multi-line.ts";
@@ -40,6 +41,8 @@ import { UnixTransport } from "./unix-transport.ts";
 export interface RelayStart {
   /** For sources that only dockerd can read. */
   docker: DockerEndpoint;
+  /** How long lines of a task that is over may wait for their receiver, milliseconds. Default 2 minutes. */
+  keepLeftMs?: number;
 }
 
 export interface RelayEvents {
@@ -54,9 +57,13 @@ export const MAX_LINE_BYTES = 1024 * 1024;
 const POSITIONS_MS = 200;
 const RETRY_SOURCE_MS = 1_000;
 
+type RemoteHead = Pick<RemoteSinkOptions, "type" | "leftBehind" | "queueBytes" | "until">;
+
 interface Followed {
   request: FollowRequest;
   pipeline: Pipeline | undefined;
+  /** The first attempt to open its source, whatever came of it. */
+  opened: Promise<void>;
   ended: AbortController;
 }
 
@@ -68,14 +75,17 @@ export class LogRelay implements LogThreadMethods {
   readonly #transports = new Map<string, Transport>();
   /** Of pipelines that are closed. */
   readonly #ended = new EndedTotals();
+  readonly #left: LeftBehind;
   readonly #readers = new Map<number, LogReader>();
   readonly #outputs = new Map<number, () => void>();
   readonly #positions = new Map<string, LogPosition>();
   #positionsTimer: NodeJS.Timeout | undefined;
   #nextId = 1;
 
-  constructor({ docker }: RelayStart, events: RelayEvents) {
+  constructor({ docker, keepLeftMs }: RelayStart, events: RelayEvents) {
     this.#docker = docker;
+    const settled = this.#ended.addLate.bind(this.#ended);
+    this.#left = new LeftBehind({ settled, ...(keepLeftMs === undefined ? {} : { keepMs: keepLeftMs }) });
     this.#events = events;
   }
 
@@ -83,9 +93,10 @@ export class LogRelay implements LogThreadMethods {
     const before = this.#tasks.get(request.taskKey);
     before?.ended.abort();
     before?.pipeline?.close();
-    const followed: Followed = { request, pipeline: undefined, ended: new AbortController() };
+    const first = Promise.withResolvers<void>();
+    const followed: Followed = { request, pipeline: undefined, opened: first.promise, ended: new AbortController() };
     this.#tasks.set(request.taskKey, followed);
-    void this.#begin(followed);
+    void this.#begin(followed, first.resolve).finally(first.resolve);
   }
 
   push({ taskKey, stream, bytes }: { taskKey: string; stream: StreamName; bytes: Uint8Array }): void {
@@ -98,6 +109,8 @@ export class LogRelay implements LogThreadMethods {
     if (followed === undefined) return undefined;
     const limit = AbortSignal.timeout(Math.max(0, Math.min(deadline - Date.now(), 0x7fffffff)));
     const both = signal === undefined ? limit : AbortSignal.any([signal, limit]);
+    // A task that is over at once has written all the same: its source may be just about to be opened.
+    if (drain) await Promise.race([followed.opened, new Promise((resolve) => both.addEventListener("abort", resolve, { once: true }))]);
     followed.ended.abort();
     const statistics = await followed.pipeline?.stop(drain, both);
     if (this.#tasks.get(taskKey) === followed) this.#tasks.delete(taskKey);
@@ -139,7 +152,7 @@ export class LogRelay implements LogThreadMethods {
   stats(): LogStatistics {
     const { heapUsed, external } = process.memoryUsage();
     const tasks = [...this.#tasks.values()].flatMap(({ pipeline }) => (pipeline === undefined ? [] : [pipeline.statistics()]));
-    return { tasks, totals: this.#ended.with(tasks), heapUsedBytes: heapUsed, externalBytes: external };
+    return { tasks, totals: this.#ended.with(tasks), leftBytes: this.#left.bytes, heapUsedBytes: heapUsed, externalBytes: external };
   }
 
   close(): void {
@@ -148,12 +161,13 @@ export class LogRelay implements LogThreadMethods {
       pipeline?.close();
     }
     for (const reader of this.#readers.values()) reader.close();
+    this.#left.close();
     for (const transport of this.#transports.values()) transport.close();
     this.#flushPositions();
   }
 
   /** Opens the source, again and again where it is not to be had yet; a wrong setting of one sink costs only that sink. */
-  async #begin(followed: Followed): Promise<void> {
+  async #begin(followed: Followed, tried: () => void): Promise<void> {
     const { request, ended } = followed;
     const { taskKey, options = {}, source } = request;
     const maxLineBytes = Math.min(options.maxLineBytes ?? MAX_LINE_BYTES, MAX_LINE_BYTES);
@@ -193,6 +207,7 @@ export class LogRelay implements LogThreadMethods {
       } catch (error) {
         if (!said) this.#events.problem({ taskKey, problem: `its output cannot be read: ${(error as Error).message}` });
         said = true;
+        tried();
         await new Promise((resolve) => setTimeout(resolve, RETRY_SOURCE_MS).unref());
       }
     }
@@ -213,8 +228,13 @@ export class LogRelay implements LogThreadMethods {
 
   #sink(config: SinkConfig, request: FollowRequest): Sink | undefined {
     const { fields, hostname, taskKey, sandbox } = request;
-    const until = config.until === undefined ? {} : { until: config.until };
-    const queue = config.queueBytes === undefined ? {} : { queueBytes: config.queueBytes };
+    const { type, until, queueBytes } = config;
+    const remote: RemoteHead = {
+      type,
+      leftBehind: this.#left,
+      ...(until === undefined ? {} : { until }),
+      ...(queueBytes === undefined ? {} : { queueBytes }),
+    };
     switch (config.type) {
       case "sandbox": {
         if (sandbox === undefined) throw new Error("no sandbox is known");
@@ -240,17 +260,17 @@ export class LogRelay implements LogThreadMethods {
       case "json-udp": {
         const transport = this.#transport(`udp ${config.address} ${config.rate}`, () => new UdpTransport(config.address, config.rate));
         const name = config.name ?? `json-udp ${config.address}`;
-        return new RemoteSink({ type: config.type, name, format: jsonRecord(fields, hostname), transport, ...queue, ...until });
+        return new RemoteSink({ ...remote, name, format: jsonRecord(fields, hostname), transport });
       }
       case "syslog": {
         const transport = this.#syslogTransport(config);
         const name = config.name ?? `syslog ${config.transport} ${config.address ?? config.path ?? "/dev/log"}`;
         const octetCount = config.transport === "tcp" || config.transport === "tls";
         const format = syslogRecord(config, fields, hostname, taskKey);
-        return new RemoteSink({ type: config.type, name, format, transport, octetCount, ...queue, ...until });
+        return new RemoteSink({ ...remote, name, format, transport, octetCount });
       }
       case "logstash":
-        return this.#logstash(config, request, { ...queue, ...until });
+        return this.#logstash(config, request, remote);
     }
   }
 
@@ -269,18 +289,17 @@ export class LogRelay implements LogThreadMethods {
     );
   }
 
-  #logstash(config: LogstashSink, request: FollowRequest, more: Pick<RemoteSinkOptions, "queueBytes" | "until">): Sink {
+  #logstash(config: LogstashSink, request: FollowRequest, remote: RemoteHead): Sink {
     const { scrape, until: _until, queueBytes: _queue, name, ...receivers } = config;
     const { discovery, addresses = [], transport: protocol } = config;
     if (discovery === undefined && addresses.length === 0) throw new Error("a Logstash target needs an address");
     const transport = this.#transport(`logstash ${JSON.stringify(receivers)}`, () => this.#receivers(config));
     const format = logstashRecord(request.fields, request.hostname, scrape, (reason) => sink.counters.drop(reason));
     const sink: RemoteSink = new RemoteSink({
-      type: "logstash",
+      ...remote,
       name: name ?? `logstash ${protocol} ${discovery?.service ?? addresses.join(",")}`,
       format,
       transport,
-      ...more,
     });
     return sink;
   }

@@ -1,3 +1,4 @@
+import type { LeftBehind } from "./left-behind.ts";
 import type { Line } from "./line.ts";
 import { FrameWriter, type LineFormatter } from "./records.ts";
 import { type Sink, SinkCounters } from "./sink.ts";
@@ -16,6 +17,7 @@ export interface RemoteSinkOptions {
   name: string;
   format: LineFormatter;
   transport: Transport;
+  leftBehind: LeftBehind;
   queueBytes?: number;
   /** Octet counting (RFC 6587): the length in front of each frame. */
   octetCount?: boolean;
@@ -33,6 +35,7 @@ export class RemoteSink implements Sink {
   #progress = performance.now();
   #wake: Array<() => void> = [];
   #resent = 0;
+  #left = 0;
 
   constructor(options: RemoteSinkOptions) {
     this.name = options.name;
@@ -82,12 +85,19 @@ export class RemoteSink implements Sink {
   }
 
   async drained(signal: AbortSignal): Promise<void> {
-    while (this.#waiting.size > 0 && !signal.aborted) await this.#changed();
+    // A receiver that is away gets what is left when it is back: the task's end does not wait for it.
+    while (this.#waiting.size > 0 && !signal.aborted && this.#options.transport.alive) await this.#changed();
   }
 
-  close(): void {
+  close(leave = false): void {
+    const { leftBehind, type } = this.#options;
     for (const parcel of this.#waiting.keys()) {
+      if (leave && leftBehind.take(parcel, type)) {
+        this.#left += parcel.ends.length;
+        continue;
+      }
       parcel.cancelled = true;
+      this.counters.sent += parcel.next;
       this.counters.drop("not delivered in time", parcel.ends.length - parcel.next);
     }
     this.#waiting.clear();
@@ -98,7 +108,11 @@ export class RemoteSink implements Sink {
   statistics(): SinkStatistics {
     const { until, transport } = this.#options;
     this.counters.problem = until !== undefined && Date.now() > until ? undefined : transport.problem;
-    return { ...this.counters.statistics(this.#queued), ...(this.#resent === 0 ? {} : { resent: this.#resent }) };
+    return {
+      ...this.counters.statistics(this.#queued),
+      ...(this.#left === 0 ? {} : { left: this.#left }),
+      ...(this.#resent === 0 ? {} : { resent: this.#resent }),
+    };
   }
 
   #stuck(): boolean {

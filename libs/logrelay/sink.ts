@@ -10,10 +10,10 @@ export interface Sink {
   confirmed(): number;
   /** Resolves when there is room for another batch, or when the receiver is away and waiting is no use. */
   room(): Promise<void>;
-  /** Resolves when all that was written is delivered or dropped. */
+  /** Resolves when all that was written is delivered or dropped, or when waiting is no use. */
   drained(signal: AbortSignal): Promise<void>;
-  /** Drops and counts what is left. */
-  close(): void;
+  /** Drops and counts what is left; with `leave` what is on its way may go on for a while, as far as there is room for it. */
+  close(leave?: boolean): void;
   statistics(): SinkStatistics;
 }
 

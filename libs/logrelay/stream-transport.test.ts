@@ -86,9 +86,9 @@ class Sender implements Disposable {
     this.relay = relay;
   }
 
-  static async start(sink: Omit<LogstashSink, "type" | "transport">): Promise<Sender> {
+  static async start(sink: Omit<LogstashSink, "type" | "transport">, more: { keepLeftMs?: number } = {}): Promise<Sender> {
     const events = { positions: () => {}, output: () => {}, problem: () => {}, log: () => {} };
-    const relay = new LogRelay({ docker: { url: "unix:///nowhere", socketPath: "/nowhere" } }, events);
+    const relay = new LogRelay({ docker: { url: "unix:///nowhere", socketPath: "/nowhere" }, ...more }, events);
     const sinks = [{ type: "logstash", transport: "tcp", ...sink } as const];
     relay.follow({ taskKey: "t", source: { kind: "pushed" }, sinks, fields: {}, hostname: "h" });
     await waitFor(() => relay.stats().tasks.length === 1);
@@ -341,4 +341,45 @@ test("receivers that Consul knows: lines wait for the first, a new one gets its 
 
   await waitFor(() => missing(sender.written, one, two).length === 0, { what: "all lines" });
   assert.equal(sender.dropped, 0);
+});
+
+test("the last lines of a task that is over reach a receiver that comes back later; its end does not wait", async () => {
+  await using receiver = await Receiver.start();
+  await receiver.stop();
+  using sender = await Sender.start({ addresses: [receiver.address] });
+  sender.write(100);
+  await waitFor(() => sender.sink.problem !== undefined);
+
+  const statistics = await sender.relay.stop({ taskKey: "t", drain: true, deadline: Number.MAX_SAFE_INTEGER });
+  assert.deepEqual([statistics?.sinks[0]?.left, statistics?.sinks[0]?.sent, statistics?.sinks[0]?.dropped], [100, 0, {}]);
+  assert.ok(sender.relay.stats().leftBytes > 0);
+  await receiver.listen();
+
+  await waitFor(() => missing(100, receiver).length === 0, { deadline: 20_000, what: "all lines" });
+  await waitFor(() => sender.relay.stats().totals.sinks.logstash?.sent === 100);
+  assert.equal(sender.relay.stats().leftBytes, 0);
+});
+
+test("a task that is only handed over leaves nothing behind: its next follower reads it again", async () => {
+  await using receiver = await Receiver.start();
+  await receiver.stop();
+  using sender = await Sender.start({ addresses: [receiver.address] });
+  sender.write(100);
+  await waitFor(() => sender.sink.problem !== undefined);
+
+  await sender.relay.stop({ taskKey: "t", drain: false, deadline: Date.now() + 10_000 });
+
+  assert.equal(sender.relay.stats().leftBytes, 0);
+  assert.deepEqual(sender.relay.stats().totals.sinks.logstash?.dropped, { "not delivered in time": 100 });
+});
+
+test("what is left behind is dropped and counted after a while", async () => {
+  const nobody = `127.0.0.1:${await freePort()}`;
+  using sender = await Sender.start({ addresses: [nobody] }, { keepLeftMs: 200 });
+  sender.write(100);
+  await waitFor(() => sender.sink.problem !== undefined);
+  await sender.relay.stop({ taskKey: "t", drain: true, deadline: Date.now() + 10_000 });
+
+  await waitFor(() => sender.relay.stats().totals.sinks.logstash?.dropped["not delivered in time"] === 100);
+  assert.equal(sender.relay.stats().leftBytes, 0);
 });

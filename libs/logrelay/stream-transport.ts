@@ -255,11 +255,11 @@ export class StreamTransport implements Transport {
 
   #putBack(again: Parcel[]): void {
     const { group } = this.#options;
-    if (group === undefined) {
-      this.#again = [...again, ...this.#again];
-      return;
-    }
-    const parcels = [...again, ...this.#again, ...this.#queue].filter(({ cancelled }) => !cancelled);
+    // Those that their sinks have given up would fill the memory while the receiver is away.
+    this.#again = [...again, ...this.#again].filter(({ cancelled }) => !cancelled);
+    this.#queue = this.#queue.filter(({ cancelled }) => !cancelled);
+    if (group === undefined) return;
+    const parcels = [...this.#again, ...this.#queue];
     this.#again = [];
     this.#queue = [];
     group.returned(parcels);

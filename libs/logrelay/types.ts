@@ -199,6 +199,8 @@ export interface SinkStatistics {
   /** Lines not delivered, by reason ("queue full", "receiver away", "too long", "rate limit" …). */
   dropped: Record<string, number>;
   queuedBytes: number;
+  /** Lines that are still on their way when the task is over: they go on for a while. Absent for none. */
+  left?: number;
   /** Lines that went out a second time after a connection broke. Absent for none. */
   resent?: number;
   /** In words, while something is wrong: "tcp 10.0.0.1:514: connection refused". */
@@ -209,6 +211,8 @@ export interface LogStatistics {
   tasks: TaskLogStatistics[];
   /** Of all tasks since the thread began, those included that are over. */
   totals: LogTotals;
+  /** Bytes of tasks that are over, on their way to receivers that are away or slow. */
+  leftBytes: number;
   heapUsedBytes: number;
   externalBytes: number;
 }

@@ -12,9 +12,9 @@ export async function logMetrics(lane: LogLane): Promise<Metric[]> {
     { value: lane.restarts },
   ]);
   try {
-    const { totals, tasks } = await within(ANSWER_MS, () => lane.stats());
+    const { totals, tasks, leftBytes } = await within(ANSWER_MS, () => lane.stats());
     const { lines, bytes, cut, gaps } = totals;
-    const queued = tasks.reduce((sum, { sinks }) => sum + sinks.reduce((bytes, { queuedBytes }) => bytes + queuedBytes, 0), 0);
+    const queued = tasks.reduce((sum, { sinks }) => sum + sinks.reduce((bytes, { queuedBytes }) => bytes + queuedBytes, 0), leftBytes);
     return [
       restarts,
       counter("berth_log_lines_read_total", "Lines that tasks wrote and the relay read.", [{ value: lines }]),
