@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { freePort, startLogSink, startProcess, tempDir, waitFor } from "@berth/test-harness";
+import { freePort, type LogSink, startLogSink, startProcess, tempDir, waitFor } from "@berth/test-harness";
 import { LogRelay } from "./relay.ts";
 import type { SinkConfig } from "./types.ts";
 
@@ -46,6 +46,41 @@ test("rsyslog takes the JSON datagrams and Logstash's lines, all of them", async
   const expected = Array.from({ length: COUNT }, (_, number) => `zażółć n ${number} <`);
   assert.deepEqual(udp, expected);
   assert.deepEqual(tcp, expected);
+  opened.close();
+});
+
+test("an rsyslog that is killed and started again while lines come loses none", async () => {
+  await using folder = await tempDir("lr");
+  const port = await freePort();
+  await using first = await startLogSink({ port });
+  const opened = relay();
+  const sinks: SinkConfig[] = [{ type: "logstash", transport: "tcp", addresses: [`127.0.0.1:${port}`] }];
+  const path = join(folder.path, "c.log");
+  writeFileSync(path, "");
+  opened.follow({ taskKey: "t", source: { kind: "json-file", path }, sinks, fields: {}, hostname: "h" });
+  let written = 0;
+  const write = (): void => {
+    const line = (): string => `{"log":"${written++}\\n","stream":"stdout","time":"2026-11-21T07:00:47Z"}\n`;
+    appendFileSync(path, Array.from({ length: 50 }, line).join(""));
+  };
+  const numbers = async (sink: LogSink): Promise<number[]> => (await sink.events()).map(({ event }) => Number(event.message));
+  await waitFor(async () => {
+    write();
+    return (await numbers(first)).length > 500;
+  });
+  const sent = opened.stats().totals.sinks.logstash?.sent ?? 0;
+  first.process.kill("SIGKILL");
+  await waitFor(() => {
+    write();
+    return /tcp /.test(opened.stats().tasks[0]?.sinks[0]?.problem ?? "");
+  });
+  assert.ok(sent > 0);
+  const early = await numbers(first);
+  await using second = await startLogSink({ port });
+  write();
+
+  await waitFor(async () => new Set([...early, ...(await numbers(second))]).size === written, { what: "all numbers" });
+  assert.deepEqual(opened.stats().tasks[0]?.sinks[0]?.dropped, {});
   opened.close();
 });
 

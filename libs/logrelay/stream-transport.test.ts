@@ -1,5 +1,6 @@
 /** TCP receivers that break, stall, refuse, hang and come back. Each one is a real socket. */
 import assert from "node:assert/strict";
+import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { test } from "node:test";
@@ -86,7 +87,10 @@ class Sender implements Disposable {
     this.relay = relay;
   }
 
-  static async start(sink: Omit<LogstashSink, "type" | "transport">, more: { keepLeftMs?: number } = {}): Promise<Sender> {
+  static async start(
+    sink: Omit<LogstashSink, "type" | "transport"> & { transport?: "udp" },
+    more: { keepLeftMs?: number } = {},
+  ): Promise<Sender> {
     const events = { positions: () => {}, output: () => {}, problem: () => {}, log: () => {} };
     const relay = new LogRelay({ docker: { url: "unix:///nowhere", socketPath: "/nowhere" }, ...more }, events);
     const sinks = [{ type: "logstash", transport: "tcp", ...sink } as const];
@@ -120,7 +124,7 @@ class Sender implements Disposable {
   }
 }
 
-function missing(count: number, ...receivers: Receiver[]): number[] {
+function missing(count: number, ...receivers: Array<{ messages: string[] }>): number[] {
   const got = new Set(receivers.flatMap(({ messages }) => messages.map((message) => Number.parseInt(message, 10))));
   return Array.from({ length: count }, (_, number) => number).filter((number) => !got.has(number));
 }
@@ -144,9 +148,13 @@ test("resets in the middle of a stream lose nothing", async () => {
   await using receiver = await Receiver.start();
   using sender = await Sender.start({ addresses: [receiver.address] });
   for (let round = 1; round <= 4; round++) {
-    sender.write(3_000, " some text that makes a line longer");
-    await waitFor(() => receiver.messages.length > 0);
-    receiver.messages.splice(0, 0);
+    sender.write(1_000, " some text that makes a line longer");
+    await waitFor(() => receiver.sockets.size === 1 && missing(sender.written, receiver).length === 0, { deadline: 20_000 });
+    // It reads some of what comes now, then none.
+    sender.write(500);
+    for (const socket of receiver.sockets) socket.pause();
+    sender.write(2_000, " more");
+    await waitFor(() => sender.sink.sent === sender.written);
     receiver.reset();
   }
   sender.write(1);
@@ -341,6 +349,41 @@ test("receivers that Consul knows: lines wait for the first, a new one gets its 
 
   await waitFor(() => missing(sender.written, one, two).length === 0, { what: "all lines" });
   assert.equal(sender.dropped, 0);
+});
+
+test("several UDP receivers share the lines; one that refuses is left to itself, and lines wait for the first that Consul names", async () => {
+  await using consul = await startConsul();
+  const sockets = [createSocket("udp4"), createSocket("udp4")];
+  const receivers: Array<{ messages: string[]; port: number }> = [];
+  for (const socket of sockets) {
+    socket.bind(0, "127.0.0.1");
+    await once(socket, "listening");
+    const receiver = { messages: [] as string[], port: socket.address().port };
+    receivers.push(receiver);
+    socket.on("message", (bytes) => receiver.messages.push((JSON.parse(bytes.toString()) as { message: string }).message));
+  }
+  const ports = [...receivers.map(({ port }) => port), await freePort()];
+  using sender = await Sender.start({ transport: "udp", discovery: { consulUrl: consul.address, service: "logstash", refreshMs: 100 } });
+  sender.write(10);
+  await waitFor(() => /no healthy instance/.test(sender.sink.problem ?? ""));
+
+  for (const [index, Port] of ports.entries()) {
+    const body = JSON.stringify({ ID: `u${index}`, Name: "logstash", Address: "127.0.0.1", Port });
+    await fetch(`${consul.address}/v1/agent/service/register`, { method: "PUT", body });
+  }
+  await waitFor(() => {
+    sender.write(1);
+    return receivers.every(({ messages }) => messages.length > 20) && sender.sink.problem?.startsWith("udp ") === true;
+  });
+
+  // The closed port has had some. From now on it is only tried now and then, with a parcel: a line here.
+  const before = missing(sender.written, ...receivers).length;
+  for (let line = 0; line < 60; line++) {
+    sender.write(1);
+    await waitFor(() => sender.sink.sent + sender.dropped === sender.written);
+  }
+  await waitFor(() => missing(sender.written, ...receivers).length <= before + 10);
+  for (const socket of sockets) socket.close();
 });
 
 test("the last lines of a task that is over reach a receiver that comes back later; its end does not wait", async () => {
