@@ -1,5 +1,7 @@
 import type { DockerEndpoint } from "@berth/runtime/docker/engine-types";
 import { ConsulAddresses } from "./consul-addresses.ts";
+import { DatagramSockets } from "./datagram-sockets.ts";
+import { DatagramTransport } from "./datagram-transport.ts";
 import { AppendFile, type ByteTarget, FileSink } from "./file-sink.ts";
 import { copyLastLogs } from "./last-logs.ts";
 import { LogReader } from "./log-reader.ts";
@@ -31,8 +33,6 @@ import type {
   TaskLogStatistics,
   ThreadLogLine,
 } from "./types.ts";
-import { UdpTransport } from "./udp-transport.ts";
-import { UnixTransport } from "./unix-transport.ts";
 
 /** What the log thread is started with. */
 export interface RelayStart {
@@ -64,6 +64,7 @@ export class LogRelay implements LogThreadMethods {
   readonly #events: RelayEvents;
   readonly #tasks = new Map<string, Followed>();
   readonly #transports = new Map<string, Transport>();
+  readonly #sockets: DatagramSockets;
   readonly #consul = new Map<string, ConsulAddresses>();
   readonly #readers = new Map<number, LogReader>();
   readonly #outputs = new Map<number, () => void>();
@@ -74,6 +75,7 @@ export class LogRelay implements LogThreadMethods {
   constructor({ docker }: RelayStart, events: RelayEvents) {
     this.#docker = docker;
     this.#events = events;
+    this.#sockets = new DatagramSockets((line) => events.log(line));
   }
 
   follow(request: FollowRequest): void {
@@ -233,7 +235,7 @@ export class LogRelay implements LogThreadMethods {
         );
       }
       case "json-udp": {
-        const transport = this.#transport(`udp ${config.address} ${config.rate}`, () => new UdpTransport(config.address, config.rate));
+        const transport = this.#udp(config.address, config.rate);
         const name = config.name ?? `json-udp ${config.address}`;
         return new RemoteSink({ name, format: jsonRecord(fields, hostname), transports: () => [transport], ...queue, ...until });
       }
@@ -252,11 +254,11 @@ export class LogRelay implements LogThreadMethods {
   #syslogTransport(config: SyslogSink): Transport {
     if (config.transport === "unix") {
       const path = config.path ?? "/dev/log";
-      return this.#transport(`unix ${path}`, () => new UnixTransport(path));
+      return this.#transport(`unix ${path}`, () => new DatagramTransport({ kind: "unix", path }, this.#sockets));
     }
     const { address } = config;
     if (address === undefined) throw new Error("a syslog target needs an address");
-    if (config.transport === "udp") return this.#transport(`udp ${address} ${config.rate}`, () => new UdpTransport(address, config.rate));
+    if (config.transport === "udp") return this.#udp(address, config.rate);
     const tls = config.transport === "tls" ? (config.tls ?? {}) : undefined;
     return this.#transport(`${config.transport} syslog ${address} ${JSON.stringify(tls)}`, () => new StreamTransport(address, tls));
   }
@@ -264,7 +266,7 @@ export class LogRelay implements LogThreadMethods {
   #logstash(config: LogstashSink, request: FollowRequest, more: Pick<RemoteSinkOptions, "queueBytes" | "until">): Sink {
     const transportTo = (address: string): Transport =>
       config.transport === "udp"
-        ? this.#transport(`udp ${address} ${config.rate}`, () => new UdpTransport(address, config.rate))
+        ? this.#udp(address, config.rate)
         : this.#transport(`tcp logstash ${address}`, () => new StreamTransport(address));
     const { discovery, addresses = [] } = config;
     let list = (): readonly string[] => addresses;
@@ -279,6 +281,10 @@ export class LogRelay implements LogThreadMethods {
     const format = logstashRecord(request.fields, request.hostname, config.scrape, (reason) => sink.counters.drop(reason));
     const sink: RemoteSink = new RemoteSink({ name, format, transports: () => list().map(transportTo), ...more });
     return sink;
+  }
+
+  #udp(address: string, rate: number | undefined): Transport {
+    return this.#transport(`udp ${address} ${rate}`, () => new DatagramTransport({ kind: "udp", address, rate }, this.#sockets));
   }
 
   #transport(key: string, open: () => Transport): Transport {
