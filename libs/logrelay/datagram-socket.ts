@@ -124,12 +124,11 @@ export class NativeDatagramSocket implements DatagramSocket {
       const frames = (this.#until[0] as number) - next;
       if (frames > 1 && NOT_SEGMENTED.includes(code)) this.#segmentLess(ends, next);
       else if (!failed && code !== "EMSGSIZE") {
-        // What the receiver's host said of an earlier datagram; this one was not sent yet.
+        // Most likely what the receiver's host said of an earlier datagram; this one was not sent yet.
         failed = true;
-        this.#refuse(this.#last, code);
+        this.#refuse(code === "ECONNREFUSED" ? this.#last : 0, code);
       } else {
         this.#refuse(frames, code);
-        this.#last = 0;
         next = this.#until[0] as number;
       }
     }

@@ -7,8 +7,9 @@ import { type Parcel, RETRY_MS, splitAddress, type Transport } from "./transport
 const DEFAULT_RATE = 100_000;
 /** Datagrams in one go: two runs. A receiver's default buffer holds about 170 of our size. */
 const BURST = 128;
-/** How long the kernel is left alone when its buffers, or those of a unix socket's reader, are full. */
+/** How long the kernel is left alone when its buffers, or those of a unix socket's reader, are full; longer each time in a row. */
 const FULL_MS = 1;
+const FULL_MOST_MS = 50;
 
 export type DatagramReceiver = { kind: "udp"; address: string; rate?: number | undefined } | { kind: "unix"; path: string };
 
@@ -30,6 +31,7 @@ export class DatagramTransport implements Transport {
   /** Datagrams that may leave now, as of a moment. */
   #credit = BURST;
   #creditAt = performance.now();
+  #fullMs = FULL_MS;
   problem: string | undefined;
 
   /** Throws when the receiver's address is none. */
@@ -68,8 +70,9 @@ export class DatagramTransport implements Transport {
       const sent = this.#burst(this.#socket, Math.floor(this.#credit));
       if (this.#perMs !== undefined) this.#credit -= sent;
       const { state } = this.#socket;
+      this.#fullMs = sent > 0 ? FULL_MS : Math.min(FULL_MOST_MS, this.#fullMs * 2);
       if (state === "away") this.#closeSocket();
-      if (state !== "ready") await this.#pause(FULL_MS);
+      if (state !== "ready") await this.#pause(this.#fullMs);
       else if (this.#queue.length > 0 && this.#perMs !== undefined) await this.#pause(Math.max(1, (BURST - this.#credit) / this.#perMs));
       else await new Promise((resolve) => setImmediate(resolve));
     }

@@ -38,7 +38,7 @@ const __dirname = import.meta.dirname;`;
  *
  *     bin/         the launchers, the same as in a checkout
  *     worker/      one small file, a host loads it once per task; and beside it, where cargo is installed, the same for QuickJS-ng
- *     supervisor/  main.mjs, one file per thread, and piscina's worker.js (a thread starts from a file, not from a bundle)
+ *     supervisor/  main.mjs, one file per thread, piscina's worker.js (a thread starts from a file, not from a bundle), koffi.node
  *     cli/         one file
  *     deploy/      the systemd units
  *     node         the Node that runs them
