@@ -53,7 +53,8 @@ const CONTROLLEN_FIELD = 40;
 
 const FULL = ["EAGAIN", "ENOBUFS", "ENOMEM"];
 const AWAY = ["ECONNREFUSED", "ENOTCONN", "ENOENT", "ECONNRESET", "EPIPE"];
-const NOT_SEGMENTED = ["EINVAL", "EMSGSIZE", "EIO", "ENOPROTOOPT", "EOPNOTSUPP"];
+/** The way to the receiver has become narrower, or the device does not cut runs. */
+const UNFIT = ["EINVAL", "EMSGSIZE", "EIO", "ENOPROTOOPT", "EOPNOTSUPP"];
 
 /**
  * A datagram socket by the C library, because Node's costs a system call and much work per datagram, and Node has none for unix
@@ -122,12 +123,14 @@ export class NativeDatagramSocket implements DatagramSocket {
       if (FULL.includes(code)) return this.#stopped("full", next - from, code);
       if (this.#family === "unix" && AWAY.includes(code)) return this.#stopped("away", next - from, code);
       const frames = (this.#until[0] as number) - next;
-      if (frames > 1 && NOT_SEGMENTED.includes(code)) this.#segmentLess(ends, next);
-      else if (!failed && code !== "EMSGSIZE") {
-        // Most likely what the receiver's host said of an earlier datagram; this one was not sent yet.
+      const unfit = UNFIT.includes(code);
+      if (!failed) {
+        // Most likely what was said of an earlier datagram; this one was not sent yet.
         failed = true;
-        this.#refuse(code === "ECONNREFUSED" ? this.#last : 0, code);
-      } else {
+        if (unfit) this.#longestSegment = Math.min(this.#longestSegment, this.#fitting());
+        else this.#refuse(code === "ECONNREFUSED" ? this.#last : 0, code);
+      } else if (unfit && frames > 1) this.#longestSegment = 0;
+      else {
         this.#refuse(frames, code);
         next = this.#until[0] as number;
       }
@@ -204,13 +207,6 @@ export class NativeDatagramSocket implements DatagramSocket {
       start = end;
     }
     return count;
-  }
-
-  /** A run was refused: the way to the receiver has become narrower, or the device does not cut runs. */
-  #segmentLess(ends: readonly number[], frame: number): void {
-    const length = (ends[frame] as number) - (frame === 0 ? 0 : (ends[frame - 1] as number));
-    const fitting = this.#fitting();
-    this.#longestSegment = length > fitting ? fitting : 0;
   }
 
   /** The longest datagram that goes to the receiver in one packet. A longer one must go alone, and the kernel makes fragments of it. */

@@ -7,6 +7,8 @@ import { type Parcel, RETRY_MS, splitAddress, type Transport } from "./transport
 const DEFAULT_RATE = 100_000;
 /** Datagrams in one go: two runs. A receiver's default buffer holds about 170 of our size. */
 const BURST = 128;
+/** A burst is not waited for longer than this. */
+const BURST_MS = 2;
 /** How long the kernel is left alone when its buffers, or those of a unix socket's reader, are full; longer each time in a row. */
 const FULL_MS = 1;
 const FULL_MOST_MS = 50;
@@ -63,6 +65,7 @@ export class DatagramTransport implements Transport {
     while (this.#queue.length > 0 && !this.#closed) {
       this.#socket ??= await this.#open();
       if (this.#socket === undefined) {
+        this.#queue = this.#queue.filter(({ cancelled }) => !cancelled);
         await this.#pause(RETRY_MS);
         continue;
       }
@@ -73,7 +76,7 @@ export class DatagramTransport implements Transport {
       this.#fullMs = sent > 0 ? FULL_MS : Math.min(FULL_MOST_MS, this.#fullMs * 2);
       if (state === "away") this.#closeSocket();
       if (state !== "ready") await this.#pause(this.#fullMs);
-      else if (this.#queue.length > 0 && this.#perMs !== undefined) await this.#pause(Math.max(1, (BURST - this.#credit) / this.#perMs));
+      else if (this.#queue.length > 0 && this.#perMs !== undefined) await this.#pause(this.#untilNext(this.#perMs));
       else await new Promise((resolve) => setImmediate(resolve));
     }
     this.#running = false;
@@ -83,6 +86,11 @@ export class DatagramTransport implements Transport {
     const now = performance.now();
     if (this.#perMs !== undefined) this.#credit = Math.min(BURST, this.#credit + (now - this.#creditAt) * this.#perMs);
     this.#creditAt = now;
+  }
+
+  /** Until a burst may leave; where that takes long, until one datagram may. */
+  #untilNext(perMs: number): number {
+    return Math.max(1, (1 - this.#credit) / perMs, Math.min(BURST_MS, (BURST - this.#credit) / perMs));
   }
 
   /** Sends at most so many datagrams; returns how many it were. */
