@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { createSocket, type Socket } from "node:dgram";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
@@ -188,6 +190,46 @@ test("a UDP receiver that is away is told and counted; what is sent after its re
   socket.close();
   receiver.socket.close();
 });
+
+/** Tells its port, and each datagram that comes; its buffer is the default one. */
+const SLOW = `
+const receiver = require("node:dgram").createSocket(process.argv[1]);
+const got = [];
+receiver.on("message", (message) => got.push(message.toString("latin1")));
+receiver.bind(0, () => process.send(receiver.address().port));
+process.on("message", () => process.send(got));
+process.on("disconnect", () => process.exit());`;
+
+for (const [type, host] of [
+  ["udp4", "127.0.0.1"],
+  ["udp6", "[::1]"],
+] as const) {
+  test(`a receiver on this host that has no time loses nothing (${type})`, async (context) => {
+    if (type === "udp6" && !existsSync("/proc/net/if_inet6")) return context.skip("this host has no IPv6");
+    const child = spawn(process.execPath, ["-e", SLOW, type], { stdio: ["ignore", "ignore", "inherit", "ipc"] });
+    const [port] = (await once(child, "message")) as [number];
+    child.kill("SIGSTOP");
+    const lengths = Array.from({ length: 3_000 }, (_, index) => (index % 1_000 === 7 ? 30_000 : 200 + (index % 50)));
+    const { texts, bytes, ends } = framesOf(lengths);
+    const transport = new DatagramTransport({ kind: "udp", address: `${host}:${port}`, rate: 1_000_000 }, new DatagramSockets(() => {}));
+    const parcel = { bytes, ends, next: 0, cancelled: false };
+    const done = new Promise<number>((resolve) => transport.send({ ...parcel, done: resolve }));
+    await waitFor(() => transport.problem?.includes("takes nothing more"));
+    child.kill("SIGCONT");
+
+    assert.equal(await done, lengths.length);
+    const got = await waitFor(async () => {
+      child.send("tell");
+      const [all] = (await once(child, "message")) as [string[]];
+      return all.length >= lengths.length && all;
+    });
+    assert.deepEqual(got, texts);
+    assert.equal(transport.problem, undefined);
+    transport.close();
+    child.disconnect();
+    await once(child, "exit");
+  });
+}
 
 test("a unix receiver that is slow holds back, one that is gone is told", async () => {
   await using folder = await tempDir("dg");

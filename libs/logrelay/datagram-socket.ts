@@ -1,5 +1,6 @@
 import { endianness } from "node:os";
 import type { Libc } from "./libc.ts";
+import { ReceiverRoom } from "./receiver-room.ts";
 
 /** A connected datagram socket. Each frame is one datagram, and they leave in order. */
 export interface DatagramSocket {
@@ -8,6 +9,11 @@ export interface DatagramSocket {
    * them for good and they are in `refused`. Fewer than all: see `state`. Never throws, never waits.
    */
   send(bytes: Buffer, ends: readonly number[], from: number, to: number): number;
+  /**
+   * How many of these frames, at most, the receiver's buffer has room for now, carefully estimated; undefined where that is not
+   * known: on another host.
+   */
+  room(ends: readonly number[], from: number, to: number): number | undefined;
   /** `full`: the kernel has no room just now. `away`: nobody listens, a new socket must be opened. */
   readonly state: "ready" | "full" | "away";
   /** The code of what went wrong in the last `send`; undefined when nothing did. */
@@ -39,6 +45,9 @@ const MESSAGES = 64;
 /** What one message may hold for the kernel to cut apart: every kernel takes this many segments, and this many bytes with headers. */
 const SEGMENTS = 64;
 const SEGMENTED_BYTES = 65_000;
+
+/** What a datagram takes in a receiver's buffer beyond twice its length, at most. */
+const DATAGRAM_COST = 1_280;
 
 /** struct mmsghdr, struct iovec, and a control message with a 16-bit number in it; all pointers and lengths are 64 bits wide. */
 const MMSGHDR = 64;
@@ -72,6 +81,7 @@ export class NativeDatagramSocket implements DatagramSocket {
   readonly #until: number[] = new Array(MESSAGES).fill(0);
   /** The longest frame that may be part of a run; 0 when the kernel does not cut runs. */
   #longestSegment: number;
+  readonly #room: ReceiverRoom | undefined;
   /** Frames in the last message that was sent: those a refusal that comes now is about. */
   #last = 0;
   #open = true;
@@ -94,7 +104,18 @@ export class NativeDatagramSocket implements DatagramSocket {
     this.#address = libc.addressOf(this.#memory);
     // Asking for the option tells whether the kernel has it: one without would ignore it in a control message, and merge the run.
     this.#longestSegment = this.#option(SOL_UDP, UDP_SEGMENT) === undefined ? 0 : this.#fitting();
+    this.#room = this.#family === "unix" ? undefined : ReceiverRoom.of(libc, this.#ownName(name.length), name);
     this.#layOut();
+  }
+
+  room(ends: readonly number[], from: number, to: number): number | undefined {
+    const room = this.#room;
+    if (room?.look() !== true) return undefined;
+    const start = from === 0 ? 0 : (ends[from - 1] as number);
+    let end = to;
+    while (end > from && ((ends[end - 1] as number) - start) * 2 + (end - from) * DATAGRAM_COST > room.limit - room.used) end -= 1;
+    // An empty buffer takes any one, however large.
+    return end === from && room.used === 0 ? 1 : end - from;
   }
 
   send(bytes: Buffer, ends: readonly number[], from: number, to: number): number {
@@ -142,6 +163,7 @@ export class NativeDatagramSocket implements DatagramSocket {
     if (!this.#open) return;
     this.#open = false;
     this.#libc.close(this.#fd);
+    this.#room?.close();
   }
 
   #stopped(state: "full" | "away", sent: number, code: string): number {
@@ -213,6 +235,14 @@ export class NativeDatagramSocket implements DatagramSocket {
   #fitting(): number {
     const mtu = this.#family === 6 ? this.#option(SOL_IPV6, IPV6_MTU) : this.#option(SOL_IP, IP_MTU);
     return Math.max(0, (mtu ?? 0) - (this.#family === 6 ? 48 : 28));
+  }
+
+  #ownName(size: number): Buffer {
+    const name = Buffer.alloc(size);
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(size);
+    this.#libc.getsockname(this.#fd, name, length);
+    return name;
   }
 
   #option(level: number, name: number): number | undefined {

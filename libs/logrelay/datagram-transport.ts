@@ -7,6 +7,8 @@ import { type Parcel, RETRY_MS, splitAddress, type Transport } from "./transport
 const DEFAULT_RATE = 100_000;
 /** Datagrams in one go: two runs. A receiver's default buffer holds about 170 of our size. */
 const BURST = 128;
+/** The same where the room in the receiver's buffer is known. */
+const BURST_WITH_ROOM = 512;
 /** A burst is not waited for longer than this. */
 const BURST_MS = 2;
 /** How long the kernel is left alone when its buffers, or those of a unix socket's reader, are full; longer each time in a row. */
@@ -17,7 +19,8 @@ export type DatagramReceiver = { kind: "udp"; address: string; rate?: number | u
 
 /**
  * Datagrams to one receiver. To a unix socket they go as fast as its reader takes them, and wait where nobody reads. UDP has no
- * back-pressure and a receiver's buffer is small, so that they are paced; what the kernel or the receiver's host refuses is counted.
+ * back-pressure and a receiver's buffer is small, so that they are paced, and held back where the receiver is on this host and its
+ * buffer is full; what the kernel or the receiver's host refuses is counted.
  */
 export class DatagramTransport implements Transport {
   readonly #receiver: DatagramReceiver;
@@ -33,7 +36,11 @@ export class DatagramTransport implements Transport {
   /** Datagrams that may leave now, as of a moment. */
   #credit = BURST;
   #creditAt = performance.now();
+  #most = BURST;
   #fullMs = FULL_MS;
+  /** The receiver, or the kernel, takes no more just now. */
+  #held = false;
+  #progress = performance.now();
   problem: string | undefined;
 
   /** Throws when the receiver's address is none. */
@@ -62,6 +69,7 @@ export class DatagramTransport implements Transport {
 
   async #run(): Promise<void> {
     this.#running = true;
+    this.#progress = performance.now();
     while (this.#queue.length > 0 && !this.#closed) {
       this.#socket ??= await this.#open();
       if (this.#socket === undefined) {
@@ -72,10 +80,11 @@ export class DatagramTransport implements Transport {
       this.#earn();
       const sent = this.#burst(this.#socket, Math.floor(this.#credit));
       if (this.#perMs !== undefined) this.#credit -= sent;
-      const { state } = this.#socket;
       this.#fullMs = sent > 0 ? FULL_MS : Math.min(FULL_MOST_MS, this.#fullMs * 2);
-      if (state === "away") this.#closeSocket();
-      if (state !== "ready") await this.#pause(this.#fullMs);
+      if (sent > 0) this.#progress = this.#creditAt;
+      else if (this.#held && this.#creditAt - this.#progress > RETRY_MS) this.problem ??= `${this.#name}: its reader takes nothing more`;
+      if (this.#socket.state === "away") this.#closeSocket();
+      if (this.#held) await this.#pause(this.#fullMs);
       else if (this.#queue.length > 0 && this.#perMs !== undefined) await this.#pause(this.#untilNext(this.#perMs));
       else await new Promise((resolve) => setImmediate(resolve));
     }
@@ -84,35 +93,42 @@ export class DatagramTransport implements Transport {
 
   #earn(): void {
     const now = performance.now();
-    if (this.#perMs !== undefined) this.#credit = Math.min(BURST, this.#credit + (now - this.#creditAt) * this.#perMs);
+    if (this.#perMs !== undefined) this.#credit = Math.min(this.#most, this.#credit + (now - this.#creditAt) * this.#perMs);
     this.#creditAt = now;
   }
 
   /** Until a burst may leave; where that takes long, until one datagram may. */
   #untilNext(perMs: number): number {
-    return Math.max(1, (1 - this.#credit) / perMs, Math.min(BURST_MS, (BURST - this.#credit) / perMs));
+    return Math.max(1, (1 - this.#credit) / perMs, Math.min(BURST_MS, (this.#most - this.#credit) / perMs));
   }
 
   /** Sends at most so many datagrams; returns how many it were. */
   #burst(socket: DatagramSocket, most: number): number {
     let sent = 0;
-    while (sent < most) {
+    this.#held = false;
+    while (sent < most && !this.#held) {
       const parcel = this.#queue[0];
       if (parcel === undefined) break;
-      if (!parcel.cancelled) {
-        const end = Math.min(parcel.ends.length, parcel.next + most - sent);
-        const taken = socket.send(parcel.bytes, parcel.ends, parcel.next, end);
-        sent += taken;
-        parcel.next += taken;
-        this.problem = socket.problem === undefined ? undefined : `${this.#name}: ${socket.problem}`;
-      }
+      if (!parcel.cancelled) sent += this.#sendSome(socket, parcel, most - sent);
       if (parcel.cancelled || parcel.next >= parcel.ends.length) {
         this.#queue.shift();
         if (!parcel.cancelled) this.#done(socket, parcel);
       }
-      if (socket.state !== "ready") break;
     }
     return sent;
+  }
+
+  #sendSome(socket: DatagramSocket, parcel: Parcel, most: number): number {
+    const end = Math.min(parcel.ends.length, parcel.next + most);
+    const room = socket.room(parcel.ends, parcel.next, end);
+    this.#most = room === undefined ? BURST : BURST_WITH_ROOM;
+    this.#held = room === 0;
+    if (this.#held) return 0;
+    const taken = socket.send(parcel.bytes, parcel.ends, parcel.next, room === undefined ? end : parcel.next + room);
+    parcel.next += taken;
+    this.#held = socket.state !== "ready";
+    this.problem = socket.problem === undefined ? undefined : `${this.#name}: ${socket.problem}`;
+    return taken;
   }
 
   #done(socket: DatagramSocket, parcel: Parcel): void {
@@ -129,6 +145,7 @@ export class DatagramTransport implements Transport {
         return undefined;
       }
       this.problem = undefined;
+      this.#progress = performance.now();
       return socket;
     } catch (error) {
       this.problem = `${this.#name}: ${(error as Error).message}`;

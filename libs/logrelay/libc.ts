@@ -8,6 +8,9 @@ export interface Libc {
   socket(domain: number, type: number, protocol: number): number;
   connect(fd: number, address: Buffer, length: number): number;
   getsockopt(fd: number, level: number, name: number, value: Buffer, length: Buffer): number;
+  getsockname(fd: number, address: Buffer, length: Buffer): number;
+  send(fd: number, bytes: Buffer, length: number, flags: number): number;
+  recv(fd: number, into: Buffer, length: number, flags: number): number;
   sendmmsg(fd: number, messages: number, count: number, flags: number): number;
   inet_pton(family: number, text: string, into: Buffer): number;
   if_nametoindex(name: string): number;
@@ -34,6 +37,9 @@ export async function loadLibc(): Promise<Libc> {
     socket: call<Libc["socket"]>("int socket(int domain, int type, int protocol)"),
     connect: call<Libc["connect"]>("int connect(int fd, void *address, uint32 length)"),
     getsockopt: call<Libc["getsockopt"]>("int getsockopt(int fd, int level, int name, void *value, void *length)"),
+    getsockname: call<Libc["getsockname"]>("int getsockname(int fd, void *address, void *length)"),
+    send: call<Libc["send"]>("long send(int fd, const void *bytes, size_t length, int flags)"),
+    recv: call<Libc["recv"]>("long recv(int fd, void *into, size_t length, int flags)"),
     sendmmsg: call<Libc["sendmmsg"]>("int sendmmsg(int fd, uint64 messages, uint32 count, int flags)"),
     inet_pton: call<Libc["inet_pton"]>("int inet_pton(int family, const char *text, void *into)"),
     if_nametoindex: call<Libc["if_nametoindex"]>("uint32 if_nametoindex(const char *name)"),

@@ -39,6 +39,8 @@ export class NodeDatagramSocket implements DatagramSocket {
     return to - from;
   }
 
+  room(): undefined {}
+
   close(): void {
     this.#socket.close();
   }
