@@ -67,45 +67,39 @@ export function levelOf(line: Line): "info" | "error" {
 }
 
 const RESERVED = ["Level", "Payload", "Timestamp"];
+/** Where what differs from line to line goes; no escaped text has a line feed in it. */
+const SLOT = "\n";
 
 /**
- * sidecar-executor's record: one JSON object, keys sorted, escaped as Go does, a line feed behind it. Its constant parts are made
- * once; the payload of a json-file record is copied as it is. The time is Docker's, in seconds and in the local zone.
+ * sidecar-executor's record: one JSON object, keys sorted, escaped as Go does, a line feed behind it. What stands
+ * before and behind the payload is made once, and again when the second changes; the payload of a json-file record is copied as it
+ * is. The time is Docker's, in seconds and in the local zone.
  */
 export function jsonRecord(fields: Record<string, string>, hostname: string): LineFormatter {
   const entries = new Map<string, string | undefined>();
   for (const [key, value] of Object.entries(fields)) entries.set(RESERVED.includes(key) ? `fields.${key}` : key, value);
   entries.set("Hostname", hostname);
   for (const key of RESERVED) entries.set(key, undefined);
-  const pieces: Array<{ before: Buffer; slot: string }> = [];
-  let text = "{";
-  const keys = [...entries.keys()].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
-  for (const [index, key] of keys.entries()) {
-    const value = entries.get(key);
-    text += `${index === 0 ? "" : ","}"${goEscape(key)}":"`;
-    if (value === undefined) {
-      pieces.push({ before: Buffer.from(text), slot: key });
-      text = '"';
-    } else text += `${goEscape(value)}"`;
-  }
-  const end = Buffer.from(`${text}}\n`);
-  const levels = { info: Buffer.from("info"), error: Buffer.from("error") };
+  // In this order also when sorted.
+  const [beforeLevel = "", beforePayload = "", beforeTimestamp = "", end = ""] = [...entries.keys()]
+    .sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))
+    .map((key) => `"${goEscape(key)}":"${entries.get(key) === undefined ? SLOT : goEscape(entries.get(key) ?? "")}"`)
+    .join(",")
+    .split(SLOT);
+  const headOf = (level: string): Buffer => Buffer.from(`{${beforeLevel}${level}${beforePayload}`);
+  const heads = { info: headOf("info"), error: headOf("error") };
   let second = "";
-  let stamp = Buffer.alloc(0);
+  let tail = Buffer.alloc(0);
   return (line, into) => {
     const now = line.time.slice(0, 19);
     if (now !== second || now === "") {
       second = now;
-      stamp = Buffer.from(localTime(now === "" ? Date.now() : timeMs(`${now}Z`)));
+      tail = Buffer.from(`${beforeTimestamp}${localTime(now === "" ? Date.now() : timeMs(`${now}Z`))}${end}}\n`);
     }
-    for (const { before, slot } of pieces) {
-      into.write(before);
-      if (slot === "Level") into.write(levels[levelOf(line)]);
-      else if (slot === "Timestamp") into.write(stamp);
-      else if (line.kind === "raw") into.write(escapedBytes(line));
-      else into.write(line.buffer, line.start, line.end);
-    }
-    into.write(end);
+    into.write(heads[levelOf(line)]);
+    if (line.kind === "raw") into.write(escapedBytes(line));
+    else into.write(line.buffer, line.start, line.end);
+    into.write(tail);
   };
 }
 

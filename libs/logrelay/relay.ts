@@ -1,5 +1,7 @@
 import type { DockerEndpoint } from "@berth/runtime/docker/engine-types";
 import { ConsulAddresses } from "./consul-addresses.ts";
+import { DatagramSockets } from "./datagram-sockets.ts";
+import { DatagramTransport } from "./datagram-transport.ts";
 import { EndedTotals } from "./ended-totals.ts";
 import { AppendFile, type ByteTarget, FileSink } from "./file-sink.ts";
 import { copyLastLogs } from "./last-logs.ts";
@@ -34,8 +36,6 @@ import type {
   TaskLogStatistics,
   ThreadLogLine,
 } from "./types.ts";
-import { UdpTransport } from "./udp-transport.ts";
-import { UnixTransport } from "./unix-transport.ts";
 
 /** What the log thread is started with. */
 export interface RelayStart {
@@ -73,6 +73,7 @@ export class LogRelay implements LogThreadMethods {
   readonly #events: RelayEvents;
   readonly #tasks = new Map<string, Followed>();
   readonly #transports = new Map<string, Transport>();
+  readonly #sockets: DatagramSockets;
   /** Of pipelines that are closed. */
   readonly #ended = new EndedTotals();
   readonly #left: LeftBehind;
@@ -87,6 +88,7 @@ export class LogRelay implements LogThreadMethods {
     const settled = this.#ended.addLate.bind(this.#ended);
     this.#left = new LeftBehind({ settled, ...(keepLeftMs === undefined ? {} : { keepMs: keepLeftMs }) });
     this.#events = events;
+    this.#sockets = new DatagramSockets((line) => events.log(line));
   }
 
   follow(request: FollowRequest): void {
@@ -258,7 +260,7 @@ export class LogRelay implements LogThreadMethods {
         );
       }
       case "json-udp": {
-        const transport = this.#transport(`udp ${config.address} ${config.rate}`, () => new UdpTransport(config.address, config.rate));
+        const transport = this.#udp(config.address, config.rate);
         const name = config.name ?? `json-udp ${config.address}`;
         return new RemoteSink({ ...remote, name, format: jsonRecord(fields, hostname), transport });
       }
@@ -277,11 +279,11 @@ export class LogRelay implements LogThreadMethods {
   #syslogTransport(config: SyslogSink): Transport {
     if (config.transport === "unix") {
       const path = config.path ?? "/dev/log";
-      return this.#transport(`unix ${path}`, () => new UnixTransport(path));
+      return this.#transport(`unix ${path}`, () => new DatagramTransport({ kind: "unix", path }, this.#sockets));
     }
     const { address } = config;
     if (address === undefined) throw new Error("a syslog target needs an address");
-    if (config.transport === "udp") return this.#transport(`udp ${address} ${config.rate}`, () => new UdpTransport(address, config.rate));
+    if (config.transport === "udp") return this.#udp(address, config.rate);
     const tls = config.transport === "tls" ? (config.tls ?? {}) : undefined;
     return this.#transport(
       `${config.transport} syslog ${address} ${JSON.stringify(tls)}`,
@@ -308,7 +310,7 @@ export class LogRelay implements LogThreadMethods {
   #receivers({ transport, discovery, addresses = [], rate, connectMs, keepAliveMs }: LogstashSink): Transport {
     const options = { ...(connectMs === undefined ? {} : { connectMs }), ...(keepAliveMs === undefined ? {} : { keepAliveMs }) };
     const only = discovery === undefined && addresses.length === 1 ? addresses[0] : undefined;
-    const datagrams = (address: string): Transport => this.#transport(`udp ${address} ${rate}`, () => new UdpTransport(address, rate));
+    const datagrams = (address: string): Transport => this.#udp(address, rate);
     if (only !== undefined) return transport === "udp" ? datagrams(only) : new StreamTransport(only, options);
     const list: AddressList =
       discovery === undefined
@@ -323,6 +325,10 @@ export class LogRelay implements LogThreadMethods {
         ? new DatagramRing(list, datagrams)
         : new StreamRing(list, (address, group) => new StreamTransport(address, { ...options, group }));
     return ring;
+  }
+
+  #udp(address: string, rate: number | undefined): Transport {
+    return this.#transport(`udp ${address} ${rate}`, () => new DatagramTransport({ kind: "udp", address, rate }, this.#sockets));
   }
 
   #transport(key: string, open: () => Transport): Transport {

@@ -4,7 +4,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
-import { tempDir } from "@berth/test-harness";
+import { bindUnix, tempDir } from "@berth/test-harness";
 import { buildDaemon } from "./build.ts";
 
 test("a built program starts its threads from its own folder", async () => {
@@ -18,6 +18,19 @@ test("a built program starts its threads from its own folder", async () => {
   assert.notEqual(answer.threadId, 0);
   const files = (await readdir(folder.path)).filter((name) => !name.endsWith(".map")).sort();
   assert.deepEqual(files, ["echo.thread.mjs", "main.mjs", "package.json", "worker.js"]);
+});
+
+test("a built program has the binary that calls the C library beside it", async () => {
+  await using folder = await tempDir("build");
+  const path = join(folder.path, "log");
+  await buildDaemon("scripts/build/fixtures/sender.ts", join(folder.path, "built"));
+  const receiver = await bindUnix(path);
+
+  const { stdout } = await promisify(execFile)(process.execPath, [join(folder.path, "built/main.mjs"), path], { cwd: "/" });
+
+  assert.equal(stdout, "1\n");
+  assert.equal(receiver.receive()?.toString(), "sent by a bundle");
+  receiver.close();
 });
 
 test("a file that is loaded at run time and would be missing stops the build", async () => {

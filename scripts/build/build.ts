@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { type BuildOptions, type BuildResult, build as esbuild } from "esbuild";
 import { projectRoot } from "../node-path.mjs";
 import { buildLeanWorker, leanWorkerObstacle } from "./lean-worker.ts";
-import { threadFileName, threadUrls, withoutUnusedDocker } from "./plugins.ts";
+import { koffiBeside, threadFileName, threadUrls, withoutUnusedDocker } from "./plugins.ts";
 
 /** What a build made. */
 export interface Build {
@@ -38,7 +38,7 @@ const __dirname = import.meta.dirname;`;
  *
  *     bin/         the launchers, the same as in a checkout
  *     worker/      one small file, a host loads it once per task; and beside it, where cargo is installed, the same for QuickJS-ng
- *     supervisor/  main.mjs, one file per thread, and piscina's worker.js (a thread starts from a file, not from a bundle)
+ *     supervisor/  main.mjs, one file per thread, piscina's worker.js (a thread starts from a file, not from a bundle), koffi.node
  *     cli/         one file
  *     deploy/      the systemd units
  *     node         the Node that runs them
@@ -111,7 +111,7 @@ export async function buildDaemon(
     if (built.has(name) && built.get(name) !== entry) throw new Error(`two threads are called ${name}: ${built.get(name)} and ${entry}`);
     if (built.has(name)) continue;
     built.set(name, entry);
-    const plugins = [threadUrls((thread) => waiting.push(thread)), withoutUnusedDocker()];
+    const plugins = [threadUrls((thread) => waiting.push(thread)), withoutUnusedDocker(), koffiBeside(folder)];
     await bundle({ entryPoints: [entry], outfile: join(folder, name), banner: { js: COMMONJS_NAMES }, sourcemap: "linked", plugins });
   }
   // piscina starts threads from a file of its own, which it looks for beside itself.

@@ -1,5 +1,6 @@
-import { readFile } from "node:fs/promises";
-import { basename, dirname, relative, resolve } from "node:path";
+import { existsSync } from "node:fs";
+import { copyFile, mkdir, readFile } from "node:fs/promises";
+import { basename, dirname, join, relative, resolve } from "node:path";
 import type { Plugin } from "esbuild";
 import { projectRoot } from "../node-path.mjs";
 
@@ -55,6 +56,28 @@ export function withoutUnusedDocker(): Plugin {
         contents: `module.exports = () => { throw new Error("Berth speaks to a Docker engine by unix socket or TCP; ssh:// is not supported"); };`,
       }));
       build.onLoad({ filter: /\/dockerode\/lib\/(session|buildkit)\.js$/ }, () => ({ contents: stub("BuildKit") }));
+    },
+  };
+}
+
+/**
+ * koffi looks for its binary in the folders of its package. In a bundle it is a file beside the bundle: the one for the platform and
+ * the C library of the Node that builds, which is also the Node of the installation.
+ */
+export function koffiBeside(folder: string): Plugin {
+  return {
+    name: "koffi-beside",
+    setup(build) {
+      build.onLoad({ filter: /\/node_modules\/koffi\/index\.js$/ }, async () => {
+        const { platform, arch } = process;
+        const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
+        const system = platform === "linux" && header.glibcVersionRuntime === undefined ? "musl" : platform;
+        const binary = join(projectRoot, `node_modules/@koromix/koffi-${platform}-${arch}/${system}_${arch}/koffi.node`);
+        if (!existsSync(binary)) return { contents: `throw new Error("koffi has no binary for ${system} ${arch}");` };
+        await mkdir(folder, { recursive: true });
+        await copyFile(binary, join(folder, "koffi.node"));
+        return { contents: `export default require("./koffi.node");` };
+      });
     },
   };
 }

@@ -13,5 +13,6 @@ export { type SidecarOptions, type SidecarServer, startSidecar } from "./sidecar
 export { type SocketProxy, startSocketProxy } from "./socket-proxy.ts";
 export { type TempDir, tempDir } from "./temp-dir.ts";
 export { type BuiltServer, skipWithout } from "./tools.ts";
+export { bindUnix, type UnixReceiver } from "./unix-receiver.ts";
 export { startVault, type VaultServer } from "./vault.ts";
 export { type WaitOptions, waitFor } from "./wait-for.ts";
