@@ -40,7 +40,8 @@ export interface LogLaneEvents {
  * The supervisor's door to all log work: one thread that reads every task's output and sends it on.
  *
  * INVARIANTS: a thread that dies is replaced and continues each task at its last confirmed position (at most one batch twice);
- * nothing here blocks the caller or the container; after `stop` returned, the task's sinks get nothing more.
+ * nothing here blocks the caller or the container; after `stop` returned, the task's sinks get nothing more but, where it was
+ * drained, what was on its way to a receiver that is away or slow.
  */
 export class LogLane extends EventEmitter<LogLaneEvents> {
   readonly #lane: Lane<LogThreadMethods>;

@@ -94,6 +94,8 @@ export function topLevelMembers(text: string): Map<string, string> | undefined {
   if (parsed === null) return new Map();
   if (typeof parsed !== "object" || Array.isArray(parsed)) return undefined;
   const members = new Map<string, string>();
+  // A line feed between tokens, of lines that were joined, would end the record.
+  const joined = text.includes("\n") || text.includes("\r");
   let depth = 0;
   let key: string | undefined;
   let start = 0;
@@ -106,8 +108,7 @@ export function topLevelMembers(text: string): Map<string, string> | undefined {
     } else if (character === "{" || character === "[") depth += 1;
     else if (character === ":" && depth === 1) start = at + 1;
     else if ((character === "," && depth === 1) || ((character === "}" || character === "]") && --depth === 0)) {
-      // A line feed between tokens, of lines that were joined, would end the record.
-      if (key !== undefined) members.set(key, text.slice(start, at).trim().replace(LINE_ENDS, " "));
+      if (key !== undefined) members.set(key, joined ? text.slice(start, at).trim().replace(LINE_ENDS, " ") : text.slice(start, at).trim());
       key = undefined;
     }
   }

@@ -327,6 +327,29 @@ test("long lines are cut with a mark, stack traces joined", async () => {
   assert.equal(statistics?.cut, 1);
 });
 
+test("a file sink with a plain name writes to the sandbox, both streams in one, and follows no link out of it", async () => {
+  await using folder = await tempDir("lr");
+  writeFileSync(join(folder.path, "c.log"), record("one\n") + record("two\n", "stderr"));
+  const { symlinkSync } = await import("node:fs");
+  symlinkSync(join(folder.path, "victim"), join(folder.path, "link.log"));
+  const { relay } = relayWith();
+
+  relay.follow(
+    request(folder.path, {
+      sinks: [
+        { type: "file", path: "all.log" },
+        { type: "file", path: "link.log" },
+      ],
+    }),
+  );
+  const statistics = await relay.stop({ ...drain, deadline: soon() });
+  relay.close();
+
+  assert.equal(readFileSync(join(folder.path, "all.log"), "utf8"), "one\ntwo\n");
+  assert.throws(() => readFileSync(join(folder.path, "victim")));
+  assert.equal(statistics?.sinks[1]?.dropped["cannot be written"], 2);
+});
+
 test("a sandbox file is rotated at its size, and a symbolic link is refused", async () => {
   await using folder = await tempDir("lr");
   mkdirSync(join(folder.path, "victim"));

@@ -1,3 +1,4 @@
+import { dirname, isAbsolute, resolve } from "node:path";
 import type { DockerEndpoint } from "@berth/runtime/docker/engine-types";
 import { ConsulAddresses } from "./consul-addresses.ts";
 import { DatagramSockets } from "./datagram-sockets.ts";
@@ -251,7 +252,9 @@ export class LogRelay implements LogThreadMethods {
         );
       }
       case "file": {
-        const file = new AppendFile(config.path, config.maxBytes, config.keep);
+        if (!isAbsolute(config.path) && sandbox === undefined) throw new Error("no sandbox is known");
+        const path = sandbox === undefined ? config.path : resolve(dirname(sandbox.stdoutPath), config.path);
+        const file = new AppendFile(path, config.maxBytes, config.keep);
         return new FileSink(
           "file",
           config.name ?? `file ${config.path}`,

@@ -36,6 +36,10 @@ export class RemoteSink implements Sink {
   #wake: Array<() => void> = [];
   #resent = 0;
   #left = 0;
+  /** One for all parcels: it is kept for longer than they are, and must not hold them. */
+  readonly #countResent = (lines: number): void => {
+    this.#resent += lines;
+  };
 
   constructor(options: RemoteSinkOptions) {
     this.name = options.name;
@@ -65,9 +69,7 @@ export class RemoteSink implements Sink {
       next: 0,
       cancelled: false,
       done: (sent, lost, reason) => this.#done(parcel, sent, lost, reason),
-      resent: (lines) => {
-        this.#resent += lines;
-      },
+      resent: this.#countResent,
     };
     this.#waiting.set(parcel, { batch, bytes: bytes.length });
     this.#queued += bytes.length;

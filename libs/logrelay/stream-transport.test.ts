@@ -4,7 +4,7 @@ import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { test } from "node:test";
-import { freePort, startConsul, startProcess, waitFor } from "@berth/test-harness";
+import { freePort, skipWithout, startConsul, startProcess, waitFor } from "@berth/test-harness";
 import { LogRelay } from "./relay.ts";
 import type { LogstashSink, SinkStatistics } from "./types.ts";
 
@@ -322,7 +322,9 @@ function connects(port: number): Promise<boolean> {
   });
 }
 
-test("receivers that Consul knows: lines wait for the first, a new one gets its share, one that is gone gets nothing", async () => {
+test("receivers that Consul knows: lines wait for the first, a new one gets its share, one that is gone gets nothing", {
+  skip: skipWithout("consul"),
+}, async () => {
   await using consul = await startConsul();
   await using one = await Receiver.start();
   await using two = await Receiver.start();
@@ -351,7 +353,9 @@ test("receivers that Consul knows: lines wait for the first, a new one gets its 
   assert.equal(sender.dropped, 0);
 });
 
-test("several UDP receivers share the lines; one that refuses is left to itself, and lines wait for the first that Consul names", async () => {
+test("several UDP receivers share the lines; one that refuses is left to itself, and lines wait for the first that Consul names", {
+  skip: skipWithout("consul"),
+}, async () => {
   await using consul = await startConsul();
   const sockets = [createSocket("udp4"), createSocket("udp4")];
   const receivers: Array<{ messages: string[]; port: number }> = [];

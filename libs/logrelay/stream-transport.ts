@@ -1,4 +1,5 @@
 import { connect, type Socket } from "node:net";
+import { ResendWindow } from "./resend-window.ts";
 import { connectTls, tlsProblem } from "./tls-connection.ts";
 import { type Parcel, RETRY_MS, splitAddress, type Transport } from "./transport.ts";
 import type { TlsOptions } from "./types.ts";
@@ -11,9 +12,6 @@ const SILENT_MS = 30_000;
 const SILENT_BESIDE_OTHERS_MS = 3_000;
 /** Bytes handed to the socket and not taken by the kernel yet. */
 const IN_FLIGHT = 256 * 1024;
-/** What the kernel took so long ago at most, and so many bytes of it, is sent again after a break: it may not have arrived. */
-const AGAIN_MS = 2_000;
-const AGAIN_BYTES = 4 * 1024 * 1024;
 /** A receiver that broke sooner than this must hold a connection for as long before it gets anything new. */
 const PROOF_MS = 1_000;
 const FIRST_DELAY_MS = 100;
@@ -40,11 +38,6 @@ export interface StreamOptions {
   group?: StreamGroup;
 }
 
-interface Taken {
-  parcel: Parcel;
-  at: number;
-}
-
 /**
  * One TCP or TLS connection to one receiver, opened again for as long as it is needed.
  *
@@ -63,8 +56,7 @@ export class StreamTransport implements Transport {
   #queue: Parcel[] = [];
   #inFlight: Parcel[] = [];
   #inFlightBytes = 0;
-  #taken: Taken[] = [];
-  #takenBytes = 0;
+  readonly #delivered = new ResendWindow();
   #progressAt = 0;
   #closed = false;
   #retry: NodeJS.Timeout | undefined;
@@ -172,7 +164,7 @@ export class StreamTransport implements Transport {
       this.#inFlight.shift();
       this.#inFlightBytes -= parcel.bytes.length;
       this.#progressAt = performance.now();
-      this.#keep(parcel);
+      this.#delivered.keep(parcel, this.#progressAt);
       if (this.#inFlight.length === 0) clearTimeout(this.#stall);
       if (!parcel.cancelled) parcel.done(parcel.ends.length, 0, "");
       this.#flush();
@@ -193,17 +185,6 @@ export class StreamTransport implements Transport {
       if (this.#options.tls === undefined) socket.resetAndDestroy();
       this.#lost(error, true);
     }, look).unref();
-  }
-
-  #keep(parcel: Parcel): void {
-    const at = this.#progressAt;
-    this.#taken.push({ parcel, at });
-    this.#takenBytes += parcel.bytes.length;
-    for (let first = this.#taken[0]; first !== undefined; first = this.#taken[0]) {
-      if (at - first.at <= AGAIN_MS && (this.#takenBytes <= AGAIN_BYTES || this.#taken.length === 1)) break;
-      this.#takenBytes -= first.parcel.bytes.length;
-      this.#taken.shift();
-    }
   }
 
   #lost(error: Error, silent = false): void {
@@ -243,14 +224,12 @@ export class StreamTransport implements Transport {
   /** What may not have arrived: what the kernel took in the moment before the break, or before it took no more, and what is in flight. */
   #undelivered(now: number, silent: boolean): Parcel[] {
     const until = this.#inFlight.length > 0 ? this.#progressAt : now;
-    const taken = this.#taken.filter(({ at }) => silent || until - at <= AGAIN_MS).map(({ parcel }) => parcel);
     const open = this.#inFlight.filter(({ cancelled }) => !cancelled);
-    for (const parcel of [...taken, ...open]) parcel.resent?.(parcel.ends.length);
-    this.#taken = [];
-    this.#takenBytes = 0;
+    const parcels = [...this.#delivered.take(silent ? undefined : until), ...open];
+    for (const parcel of parcels) parcel.resent?.(parcel.ends.length);
     this.#inFlight = [];
     this.#inFlightBytes = 0;
-    return [...taken.map(copyOf), ...open];
+    return parcels;
   }
 
   #putBack(again: Parcel[]): void {
@@ -264,9 +243,4 @@ export class StreamTransport implements Transport {
     this.#queue = [];
     group.returned(parcels);
   }
-}
-
-/** The same frames once more, for nobody's account: their sink has counted them, and may be closed. */
-function copyOf({ bytes, ends, resent }: Parcel): Parcel {
-  return { bytes, ends, next: 0, cancelled: false, done: () => {}, ...(resent === undefined ? {} : { resent }) };
 }

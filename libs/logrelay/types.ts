@@ -141,6 +141,7 @@ export interface ScrapeOptions {
 /** A file of its own, both streams in it. */
 export interface FileSink extends SinkHead {
   type: "file";
+  /** A name without a slash is a file in the sandbox. */
   path: string;
   format?: LineFormat;
   maxBytes?: number;

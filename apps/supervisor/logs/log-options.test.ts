@@ -135,6 +135,9 @@ describe("what berth.yaml may say of further sinks", () => {
   const cases: Array<[what: string, sink: object, mistake: RegExp]> = [
     ["an address where the transport needs one", { type: "syslog", transport: "tls" }, /address.*is needed for this transport/s],
     ["whole paths", { type: "syslog", transport: "tls", address: "h:1", tls: { ca: "ca.pem" } }, /expected the whole path of a file/],
+    ["a file of the sandbox, not of the host", { type: "file", path: "/etc/x" }, /name of a file in the sandbox/],
+    ["no way out of the sandbox", { type: "file", path: ".." }, /name of a file in the sandbox/],
+    ["not the task's own output", { type: "file", path: "stdout" }, /name of a file in the sandbox/],
     ["a certificate with its key", { type: "syslog", transport: "tls", address: "h:1", tls: { cert: "/c" } }, /cert and key go together/],
   ];
   for (const [what, sink, mistake] of cases) {
@@ -143,6 +146,9 @@ describe("what berth.yaml may say of further sinks", () => {
       assert.match(JSON.stringify(error?.issues), mistake);
     });
   }
+
+  test("a file in the sandbox", () =>
+    assert.equal(LogSinks.parse([{ type: "file", path: "stdout.json", format: "json", maxBytes: 9 }]).length, 1));
 
   test("unix needs no address", () => assert.equal(LogSinks.parse([{ type: "syslog", transport: "unix" }]).length, 1));
 });

@@ -45,6 +45,17 @@ export const LogSinks = z
         maxBytes: z.number().int().min(0).optional(),
         keep: z.number().int().min(0).optional(),
       }),
+      z.strictObject({
+        ...head,
+        type: z.literal("file"),
+        // Folders of a sandbox belong to the task: one could lead out of it. The two names are the task's own output.
+        path: z
+          .string()
+          .regex(/^(?!\.{1,2}$|std(?:out|err)(?:\.\d+)?$)[^/\0]+$/, "expected the name of a file in the sandbox, without a slash"),
+        format: z.enum(["raw", "json"]).optional(),
+        maxBytes: z.number().int().min(0).optional(),
+        keep: z.number().int().min(0).optional(),
+      }),
     ]),
   )
   .default([])
