@@ -1,7 +1,7 @@
 /** What a command task is started with: its command, environment, user, limits and cgroup. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { chmodSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { program } from "@berth/cli/programs";
@@ -175,6 +175,65 @@ describe("the command", () => {
     const executor = stage.launch(task);
 
     assert.match((await state(executor, task, "TASK_ERROR")).message ?? "", /neither a Docker container .* nor a command of its own/);
+    await executor.exited;
+  });
+});
+
+describe("what no process can be given", () => {
+  test("a NUL in a value fails the launch, names the variable and does not tell the value", async () => {
+    const task = commandTask({ value: "true", environment: variables({ PASSWORD: "half\0other-half" }) });
+    const executor = stage.launch(task);
+
+    const failed = await state(executor, task, "TASK_FAILED");
+
+    assert.match(failed.message ?? "", /value of its variable PASSWORD holds a NUL/);
+    await executor.exited;
+    for (const text of [failed.message, stage.log(), readFileSync(`${executor.sandbox}/stderr`, "utf8")]) {
+      assert.doesNotMatch(text ?? "", /half/);
+    }
+  });
+
+  test("a variable that is too long for the kernel: FAILED, and says what is too long", async () => {
+    const task = commandTask({ value: "true", environment: variables({ LONG: "x".repeat(200_000) }) });
+    const executor = stage.launch(task);
+
+    assert.match((await state(executor, task, "TASK_FAILED")).message ?? "", /command line and environment are too long/);
+    await executor.exited;
+  });
+
+  test("a task that was refused needs no Docker engine to be cleaned up: its executor leaves at once", async () => {
+    const task: TaskInfoInput = { task_id: { value: newMark() } };
+    const executor = stage.launch(task);
+
+    await state(executor, task, "TASK_ERROR");
+
+    await executor.exited;
+    // The worker would say so if it had left by its own patience.
+    assert.doesNotMatch(readFileSync(`${executor.sandbox}/stderr`, "utf8"), /did not say that it is finished/);
+  });
+});
+
+describe("an executor with a pid namespace of its own", AS_ROOT, () => {
+  /** As the agent's isolator namespaces/pid starts it. */
+  function isolated(task: TaskInfoInput, own: CommandStage = stage): LocalExecutor {
+    return own.launch(task, {}, `exec unshare --pid --fork --kill-child --mount-proc ${program("berth-worker")} #`);
+  }
+
+  test("its task's checks are made with that task's own process, not with the host's of the same number", async () => {
+    const mark = newMark();
+    const command = { value: 'echo "$MESOS_TASK_ID $(readlink /proc/self/ns/pid)" > checked' };
+    const health = { type: "COMMAND", delay_seconds: 0, interval_seconds: 0.2, command };
+    const task = shellTask(`readlink /proc/self/ns/pid > own; exec sleep ${mark}`, { health_check: health });
+    const executor = isolated(task);
+
+    await waitFor(() => executor.updates.find((update) => update.healthy === true), { what: "a check that succeeds" });
+
+    const own = readFileSync(`${executor.sandbox}/own`, "utf8");
+    assert.equal(readFileSync(`${executor.sandbox}/checked`, "utf8"), `${task.task_id.value} ${own}`);
+    assert.notEqual(own.trim(), readlinkSync("/proc/self/ns/pid"));
+    executor.kill(task.task_id.value, { gracePeriodMs: 200 });
+    await state(executor, task, "TASK_KILLED");
+    await waitFor(() => processesWith(mark).length === 0, { what: "the end of the tree" });
     await executor.exited;
   });
 });

@@ -4,7 +4,7 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, copyFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
-import { waitFor } from "@berth/test-harness";
+import { ScriptedWorker, startWorkerStandIn, waitFor } from "@berth/test-harness";
 import { allGone, CommandStage, commandTask, newMark, processesWith, shellTask, state, statesOf, stdoutOf } from "./command-tasks-stage.ts";
 
 let stage: CommandStage;
@@ -316,6 +316,53 @@ describe("the supervisor's death by SIGKILL", () => {
     await executor.exited;
   });
 });
+
+describe("an order to start that is lost with its connection", () => {
+  /** A worker that was told to start a task and has not answered. */
+  async function ordered(identity?: { pid: number; startTime: string }): Promise<{ worker: ScriptedWorker; taskId: string }> {
+    const { socket } = stage.supervisor;
+    const worker = new ScriptedWorker({ socket, sandbox: stage.folder.path, ...(identity === undefined ? {} : { identity }) });
+    await worker.connect();
+    const task = shellTask("true");
+    worker.launch(task);
+    await waitFor(() => spawnsOf(worker).length === 1, { what: "the order to start" });
+    return { worker, taskId: task.task_id.value };
+  }
+
+  test("is given again when the worker returns", async () => {
+    const { worker, taskId } = await ordered();
+
+    await worker.disconnect();
+    await worker.connect();
+
+    await waitFor(() => spawnsOf(worker).length === 2, { what: "the order once more" });
+    assert.deepEqual(spawnsOf(worker)[1], spawnsOf(worker)[0]);
+    worker.send({ type: "spawned", taskId, child: { pid: process.pid, startTime: "1" } });
+    await worker.update(taskId, "TASK_RUNNING");
+    worker.send({ type: "exited", taskId, exit: { exitCode: 0, at: Date.now() } });
+    await worker.update(taskId, "TASK_FINISHED");
+    await waitFor(() => worker.exitCode === 0, { what: "leave to end" });
+    await worker.disconnect();
+  });
+
+  test("is not waited for when the worker died", async () => {
+    const { identity, child } = startWorkerStandIn();
+    const { worker, taskId } = await ordered(identity);
+
+    await worker.disconnect();
+    await ended(child);
+
+    const gone = async (): Promise<boolean> => {
+      const tasks = await stage.supervisor.admin.call<Array<{ taskId: string }>>("GET", "/v1/tasks");
+      return tasks.every((task) => task.taskId !== taskId);
+    };
+    await waitFor(gone, { what: "the end of the task" });
+  });
+});
+
+function spawnsOf(worker: ScriptedWorker): unknown[] {
+  return worker.received.filter((message) => message.type === "spawn");
+}
 
 describe("a launch that cannot be", () => {
   const cases: Array<[command: object, message: RegExp]> = [

@@ -111,7 +111,7 @@ export class TaskFactory {
   }
 
   #runtime(executor: Executor, record: TaskRecord, task: TaskInfo | undefined, options: TaskOptions, ears: Ears): TaskRuntime {
-    if (record.child !== undefined || (task !== undefined && isCommandTask(task)))
+    if (record.child !== undefined || (task === undefined ? !asksForContainer(record) : isCommandTask(task)))
       return this.#processRuntime(executor, record, options, ears);
     const { hello } = executor;
     const { parts, identity } = { parts: this.#parts, identity: identityOf(executor, record.taskId) };
@@ -150,6 +150,12 @@ export class TaskFactory {
       ...ears,
     });
   }
+}
+
+/** Of a TaskInfo that was refused: what never was a container's needs no engine to be cleaned up. */
+function asksForContainer({ taskInfo }: TaskRecord): boolean {
+  const container = taskInfo.container as { type?: unknown; docker?: unknown } | null | undefined;
+  return container?.docker !== undefined || container?.type === "DOCKER";
 }
 
 function identityOf(executor: Executor, taskId: string): TaskIdentity {

@@ -5,7 +5,8 @@ import type { Observed, TaskIdentity } from "@berth/runtime";
 import type { WorkerPort } from "../task/ports.ts";
 import type { PlannedTask, TaskRuntime } from "../task/runtime.ts";
 import { findTaskProcesses, killTaskProcesses, type Wanted } from "./marked-processes.ts";
-import { type ProcessPlan, planProcess, type WorkerPlace } from "./process-plan.ts";
+import { countsHere, pidHere } from "./pid-here.ts";
+import { checkValues, type ProcessPlan, planProcess, type WorkerPlace } from "./process-plan.ts";
 import type { TaskMark } from "./task-mark.ts";
 import { lookUpUser, userOf } from "./users.ts";
 
@@ -37,9 +38,13 @@ export class ProcessRuntime implements TaskRuntime {
   #added: Record<string, string> = {};
   #environment: Readonly<Record<string, string>> | undefined;
   #child: Child | undefined;
+  /** The child's pid for this process, once it was found. */
+  #pid: number | undefined;
   #exit: ChildExit | undefined;
   #startedAt: number | undefined;
+  /** Settles the start under way: with the reason why it failed, or undefined. */
   #spawnAnswer: ((failure: string | undefined) => void) | undefined;
+  #spawnAgain: (() => void) | undefined;
 
   constructor(parts: ProcessRuntimeParts) {
     this.#parts = parts;
@@ -53,6 +58,12 @@ export class ProcessRuntime implements TaskRuntime {
     this.#exit = record.exit ?? this.#exit;
     this.#startedAt ??= this.#child === undefined ? undefined : record.launchedAt;
     if (this.#child !== undefined || this.#exit !== undefined) this.#spawnAnswer?.(undefined);
+    // The connection broke with the order still on its way: the worker starts nothing twice.
+    else this.#spawnAgain?.();
+  }
+
+  workerDied(): void {
+    this.#spawnAnswer?.("its executor died");
   }
 
   hear(message: Extract<WorkerMessage, { type: "spawned" | "spawnFailed" | "exited" | "output" }>): void {
@@ -79,7 +90,7 @@ export class ProcessRuntime implements TaskRuntime {
     const { identity, place, gracePeriodMs } = this.#parts;
     const plan = planProcess(task, identity, place);
     this.#plan = plan;
-    return { environment: { ...plan.environment }, origins: plan.origins, gracePeriodMs, warnings: [] };
+    return { environment: { ...plan.environment }, origins: plan.origins, gracePeriodMs, warnings: [...plan.warnings] };
   }
 
   addEnvironment(variables: Readonly<Record<string, string>>): void {
@@ -89,7 +100,9 @@ export class ProcessRuntime implements TaskRuntime {
   async pull(): Promise<void> {}
 
   async create(environment: Readonly<Record<string, string>>): Promise<void> {
-    this.#environment = { ...environment, ...this.#added };
+    const whole = { ...environment, ...this.#added };
+    checkValues(whole);
+    this.#environment = whole;
   }
 
   async start(signal: AbortSignal): Promise<void> {
@@ -105,20 +118,23 @@ export class ProcessRuntime implements TaskRuntime {
     const failure = await new Promise<string | undefined>((resolve, reject) => {
       this.#spawnAnswer = resolve;
       signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-      this.#parts.worker.send({
-        type: "spawn",
-        taskId: this.#parts.identity.taskId,
-        argv: plan.argv,
-        environment: { ...this.#environment },
-        directory: this.#parts.place.sandbox,
-        output: this.#parts.output(),
-        ...(user === undefined ? {} : { user }),
-        ...(plan.rlimits.length === 0 ? {} : { rlimits: plan.rlimits }),
-      });
+      this.#spawnAgain = () =>
+        this.#parts.worker.send({
+          type: "spawn",
+          taskId: this.#parts.identity.taskId,
+          argv: plan.argv,
+          environment: { ...this.#environment },
+          directory: this.#parts.place.sandbox,
+          output: this.#parts.output(),
+          ...(user === undefined ? {} : { user }),
+          ...(plan.rlimits.length === 0 ? {} : { rlimits: plan.rlimits }),
+        });
+      this.#spawnAgain();
     });
     this.#spawnAnswer = undefined;
+    this.#spawnAgain = undefined;
     this.#environment = {};
-    if (failure !== undefined) throw new TaskFailure(`the process could not be started: ${failure}`);
+    if (failure !== undefined) throw new TaskFailure(`the process could not be started: ${explained(failure)}`);
   }
 
   async inspect(): Promise<Observed> {
@@ -126,13 +142,16 @@ export class ProcessRuntime implements TaskRuntime {
     if (this.#exit !== undefined) {
       const { exitCode, signal, at, oomKilled } = this.#exit;
       const exit = { exitCode: exitCode ?? 128 + (signal ?? 0), oomKilled: oomKilled === true, finishedAt: at };
-      return { state: "exited", id: String(this.#child?.pid ?? 0), exit: { ...exit, startedAt: this.#startedAt ?? at } };
+      return { state: "exited", id: String(this.#pid ?? 0), exit: { ...exit, startedAt: this.#startedAt ?? at } };
     }
     if (this.#child !== undefined) {
+      // 0 where it cannot be seen from here: nothing is ever asked of somebody else's process.
+      this.#pid ??= await pidHere(this.#child, this.#parts.place.process);
+      const pid = this.#pid ?? 0;
       return {
         state: "running",
-        id: String(this.#child.pid),
-        pid: this.#child.pid,
+        id: String(pid),
+        pid,
         startedAt: this.#startedAt ?? Date.now(),
         addresses: [],
       };
@@ -161,7 +180,10 @@ export class ProcessRuntime implements TaskRuntime {
 
   /** What a dead worker left of this task. */
   #left(): Wanted {
-    return { mark: (mark) => this.#isOurs(mark), ...(this.#child === undefined ? {} : { root: this.#child }) };
+    const mark = (carried: TaskMark): boolean => this.#isOurs(carried);
+    const child = this.#child;
+    const pid = this.#pid ?? (child !== undefined && countsHere(this.#parts.place.process) ? child.pid : undefined);
+    return { mark, ...(child === undefined || pid === undefined ? {} : { root: { pid, startTime: child.startTime } }) };
   }
 
   #isOurs(mark: TaskMark): boolean {
@@ -172,4 +194,10 @@ export class ProcessRuntime implements TaskRuntime {
   title(): string {
     return `berth-worker ${this.#parts.identity.taskId}`;
   }
+}
+
+/** The kernel's words, where they do not say what to do. */
+function explained(failure: string): string {
+  if (failure !== "E2BIG") return failure;
+  return "E2BIG: its command line and environment are too long for the kernel; one argument or variable may have 128 KiB";
 }
