@@ -4,10 +4,9 @@ import { execFileSync } from "node:child_process";
 import { chmodSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { program } from "@berth/cli/programs";
 import type { LocalExecutor, TaskInfoInput } from "@berth/mesos/local-agent";
 import { skipWithout, waitFor } from "@berth/test-harness";
-import { CommandStage, commandTask, newMark, processesWith, shellTask, state, stdoutOf } from "./command-tasks-stage.ts";
+import { CommandStage, commandTask, newMark, processesWith, shellTask, state, stdoutOf, WORKER } from "./command-tasks-stage.ts";
 import { startVaultFixture } from "./vault/vault-fixture.ts";
 
 const AS_ROOT = process.getuid?.() === 0 ? {} : { skip: "needs root" };
@@ -153,7 +152,7 @@ describe("the command", () => {
   });
 
   test("Marathon's: the executor's command without the prefix that starts the worker", async () => {
-    const worker = program("berth-worker");
+    const worker = WORKER;
     const value = `chmod ug+rx '${worker}' && exec '${worker}' echo "from the app: $APP_NAME" && pwd`;
     const task = {
       task_id: { value: newMark() },
@@ -170,7 +169,7 @@ describe("the command", () => {
   test("a task with the executor's own start command and no prefix is invalid, not run twice", async () => {
     const task = {
       task_id: { value: newMark() },
-      executor: { executor_id: { value: "e" }, command: { value: program("berth-worker") } },
+      executor: { executor_id: { value: "e" }, command: { value: WORKER } },
     };
     const executor = stage.launch(task);
 
@@ -216,7 +215,7 @@ describe("what no process can be given", () => {
 describe("an executor with a pid namespace of its own", AS_ROOT, () => {
   /** As the agent's isolator namespaces/pid starts it. */
   function isolated(task: TaskInfoInput, own: CommandStage = stage): LocalExecutor {
-    return own.launch(task, {}, `exec unshare --pid --fork --kill-child --mount-proc ${program("berth-worker")} #`);
+    return own.launch(task, {}, `exec unshare --pid --fork --kill-child --mount-proc ${WORKER} #`);
   }
 
   test("its task's checks are made with that task's own process, not with the host's of the same number", async () => {
@@ -267,7 +266,7 @@ describe("the user", AS_ROOT, () => {
       if (path.endsWith("/agent")) break;
     }
     chmodSync(stage.supervisor.socket, 0o666);
-    const become = `setpriv --reuid ${uid} --regid ${gid} --clear-groups ${program("berth-worker")}`;
+    const become = `setpriv --reuid ${uid} --regid ${gid} --clear-groups ${WORKER}`;
     const executor = stage.executor({}, `chown ${uid}:${gid} . stdout stderr; exec ${become}`);
     return executor;
   }

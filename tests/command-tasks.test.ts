@@ -95,6 +95,40 @@ describe("a kill", () => {
     await executor.exited;
   });
 
+  test("of a task whose own kill policy gives it no time is a SIGKILL", async () => {
+    const mark = newMark();
+    const policy = { kill_policy: { grace_period: { nanoseconds: 0 } } };
+    const task = shellTask(`trap 'touch heard' TERM; sleep ${mark} & wait; wait; exec sleep ${mark}`, policy);
+    const executor = stage.launch(task);
+    await state(executor, task, "TASK_RUNNING");
+    await waitFor(() => processesWith(mark).length === 1, { what: "the tree" });
+
+    executor.kill(task.task_id.value);
+
+    assert.match((await state(executor, task, "TASK_KILLED")).message ?? "", /killed by SIGKILL without a grace period/);
+    assert.equal(existsSync(`${executor.sandbox}/heard`), false);
+    assert.deepEqual(processesWith(mark), []);
+    await executor.exited;
+  });
+
+  test("that is asked for again with less time ends sooner, descendants and spared ones too", async () => {
+    const mark = newMark();
+    const deaf = `sh -c "trap '' TERM; sleep ${mark}; sleep ${mark}"`;
+    const policy = { kill_policy: { grace_period: { nanoseconds: 600e9 } } };
+    const task = shellTask(`trap '' TERM; (${deaf} &); ${deaf}`, policy);
+    const executor = stage.launch(task, { EXECUTOR_SIGTERM_EXCLUDE_PROCESSES: "sleep" });
+    await state(executor, task, "TASK_RUNNING");
+    await waitFor(() => processesWith(mark).length === 2, { what: "the tree" });
+
+    executor.kill(task.task_id.value);
+    await state(executor, task, "TASK_KILLING");
+    executor.kill(task.task_id.value, { gracePeriodMs: 300 });
+
+    assert.match((await state(executor, task, "TASK_KILLED")).message ?? "", /killed by SIGKILL after the 300ms grace period/);
+    assert.deepEqual(processesWith(mark), []);
+    await executor.exited;
+  });
+
   test("waits for a descendant that uses the grace period after the root is over", async () => {
     const task = shellTask(`(trap 'sleep 0.7; echo cleaned up; exit' TERM; while :; do sleep 0.1; done) & trap 'exit 0' TERM; wait`);
     const executor = stage.launch(task);

@@ -54,16 +54,12 @@ export class ProcessRuntime implements TaskRuntime {
 
   /** What a hello says of the child. */
   workerTold(record: TaskRecord): void {
+    // The connection broke with the order still on its way: the worker starts nothing twice.
+    if (record.child === undefined && record.exit === undefined) this.#spawnAgain?.();
     this.#child = record.child ?? this.#child;
     this.#exit = record.exit ?? this.#exit;
     this.#startedAt ??= this.#child === undefined ? undefined : record.launchedAt;
     if (this.#child !== undefined || this.#exit !== undefined) this.#spawnAnswer?.(undefined);
-    // The connection broke with the order still on its way: the worker starts nothing twice.
-    else this.#spawnAgain?.();
-  }
-
-  workerDied(): void {
-    this.#spawnAnswer?.("its executor died");
   }
 
   hear(message: Extract<WorkerMessage, { type: "spawned" | "spawnFailed" | "exited" | "output" }>): void {
@@ -134,7 +130,7 @@ export class ProcessRuntime implements TaskRuntime {
     this.#spawnAnswer = undefined;
     this.#spawnAgain = undefined;
     this.#environment = {};
-    if (failure !== undefined) throw new TaskFailure(`the process could not be started: ${explained(failure)}`);
+    if (failure !== undefined) throw new TaskFailure(`the process could not be started: ${explained(failure, plan.argv[0] ?? "")}`);
   }
 
   async inspect(): Promise<Observed> {
@@ -191,13 +187,19 @@ export class ProcessRuntime implements TaskRuntime {
     return mark.taskId === taskId && mark.containerId === containerId && mark.executorId === executorId && mark.frameworkId === frameworkId;
   }
 
+  workerDied(): void {
+    this.#spawnAnswer?.("its executor died");
+  }
+
   title(): string {
     return `berth-worker ${this.#parts.identity.taskId}`;
   }
 }
 
-/** The kernel's words, where they do not say what to do. */
-function explained(failure: string): string {
-  if (failure !== "E2BIG") return failure;
-  return "E2BIG: its command line and environment are too long for the kernel; one argument or variable may have 128 KiB";
+/** The worker's words, with what to do where they are the kernel's alone. */
+function explained(failure: string, program: string): string {
+  if (failure === "E2BIG") return `${failure}: its command line and environment are too long for the kernel; one variable may have 128 KiB`;
+  if (failure === "EACCES") return `${failure}: ${program} is not executable for the task's user, or the sandbox is closed to it`;
+  if (failure.startsWith("EPERM: the user")) return `${failure}; changing the user needs a worker that runs as root`;
+  return failure;
 }
