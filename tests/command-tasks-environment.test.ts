@@ -1,7 +1,7 @@
 /** What a command task is started with: its command, environment, user, limits and cgroup. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { chmodSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { LocalExecutor, TaskInfoInput } from "@berth/mesos/local-agent";
@@ -9,7 +9,7 @@ import { skipWithout, waitFor } from "@berth/test-harness";
 import { CommandStage, commandTask, newMark, processesWith, shellTask, state, stdoutOf, WORKER } from "./command-tasks-stage.ts";
 import { startVaultFixture } from "./vault/vault-fixture.ts";
 
-const AS_ROOT = process.getuid?.() === 0 ? {} : { skip: "needs root" };
+const AS_ROOT: { skip?: string } = process.getuid?.() === 0 ? {} : { skip: "needs root" };
 
 let stage: CommandStage;
 before(async () => {
@@ -214,8 +214,8 @@ describe("what no process can be given", () => {
 
 describe("an executor with a pid namespace of its own", AS_ROOT, () => {
   /** As the agent's isolator namespaces/pid starts it. */
-  function isolated(task: TaskInfoInput, own: CommandStage = stage): LocalExecutor {
-    return own.launch(task, {}, `exec unshare --pid --fork --kill-child --mount-proc ${WORKER} #`);
+  function isolated(task: TaskInfoInput): LocalExecutor {
+    return stage.launch(task, {}, `exec unshare --pid --fork --kill-child --mount-proc ${WORKER} #`);
   }
 
   test("its task's checks are made with that task's own process, not with the host's of the same number", async () => {
@@ -235,7 +235,45 @@ describe("an executor with a pid namespace of its own", AS_ROOT, () => {
     await waitFor(() => processesWith(mark).length === 0, { what: "the end of the tree" });
     await executor.exited;
   });
+
+  test("nothing of its task's environment is heeded before a check is that task's user", async () => {
+    const { folder, traces } = trap();
+    writeFileSync(`${folder}/nsenter`, `#!/bin/sh\nid -u > ${traces}/nsenter\n`, { mode: 0o755 });
+    const environment = variables({
+      PATH: `${folder}:${process.env.PATH}`,
+      LD_DEBUG: "files",
+      LD_DEBUG_OUTPUT: `${traces}/ld`,
+      OWN: "x y",
+    });
+    const health = { type: "COMMAND", delay_seconds: 0, interval_seconds: 0.2, command: { value: `echo "$LD_DEBUG $OWN" > ${traces}/ok` } };
+    const task = commandTask({ value: "exec sleep 300", user: "nobody", environment }, { health_check: health });
+    const executor = isolated(task);
+
+    await waitFor(() => executor.updates.find((update) => update.healthy === true), { what: "a check that succeeds" });
+
+    assert.deepEqual(ownersOf(traces), [NOBODY]);
+    assert.equal(readFileSync(`${traces}/ok`, "utf8"), "files x y\n");
+    executor.kill(task.task_id.value, { gracePeriodMs: 200 });
+    await state(executor, task, "TASK_KILLED");
+    await executor.exited;
+  });
 });
+
+const NOBODY = AS_ROOT.skip === undefined ? Number(execFileSync("id", ["-u", "nobody"])) : 0;
+
+/** Folders that every user may enter, for what is run or written with the wrong rights. */
+function trap(): { folder: string; traces: string } {
+  for (let path = stage.folder.path; path !== "/" && path !== "/tmp"; path = dirname(path)) chmodSync(path, 0o711);
+  const folder = `${stage.folder.path}/${newMark()}`;
+  mkdirSync(`${folder}/traces`, { recursive: true });
+  chmodSync(folder, 0o755);
+  chmodSync(`${folder}/traces`, 0o777);
+  return { folder, traces: `${folder}/traces` };
+}
+
+function ownersOf(folder: string): number[] {
+  return [...new Set(readdirSync(folder).map((name) => statSync(`${folder}/${name}`).uid))];
+}
 
 describe("the user", AS_ROOT, () => {
   test("is set with its group and all its groups, and the tree dies with the worker all the same", async () => {
@@ -255,6 +293,19 @@ describe("the user", AS_ROOT, () => {
 
     process.kill(executor.pid as number, "SIGKILL");
     await waitFor(() => processesWith(mark).length === 0, { what: "the end of what the worker left" });
+  });
+
+  test("is the only one with whose rights anything of the task's environment is heeded", async () => {
+    const { traces } = trap();
+    const environment = variables({ LD_DEBUG: "files", LD_DEBUG_OUTPUT: `${traces}/ld`, OWN: "x y" });
+    const task = commandTask({ value: `echo "$LD_DEBUG $OWN" > ${traces}/ok`, user: "nobody", environment });
+    const executor = stage.launch(task);
+
+    await state(executor, task, "TASK_FINISHED");
+
+    assert.deepEqual(ownersOf(traces), [NOBODY]);
+    assert.equal(readFileSync(`${traces}/ok`, "utf8"), "files x y\n");
+    await executor.exited;
   });
 
   /** A worker that is not root's, as an agent starts it for the framework's user. */
