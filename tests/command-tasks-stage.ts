@@ -5,9 +5,6 @@ import { program } from "@berth/cli/programs";
 import { LocalAgent, type LocalExecutor, type ObservedStatus, type TaskInfoInput } from "@berth/mesos/local-agent";
 import { type TempDir, tempDir, waitFor } from "@berth/test-harness";
 
-/** The worker that is tested: the one of this checkout, or the one that a test of another build names. */
-export const WORKER = process.env.BERTH_TEST_WORKER ?? program("berth-worker");
-
 /** What the tests of command tasks run on: a supervisor without a Docker daemon, and a local agent. */
 export class CommandStage implements AsyncDisposable {
   readonly folder: TempDir;
@@ -38,7 +35,7 @@ export class CommandStage implements AsyncDisposable {
   executor(environment: Record<string, string> = {}, before = ""): LocalExecutor {
     return this.agent.startExecutor({
       executorId: `x-${randomBytes(5).toString("hex")}`,
-      command: `${before === "" ? "" : `${before}; `}exec ${WORKER}`,
+      command: `${before === "" ? "" : `${before}; `}exec ${process.env.BERTH_TEST_WORKER ?? program("berth-worker")}`,
       environment: { PATH: process.env.PATH ?? "", BERTH_SOCKET: this.supervisor.socket, ...environment },
     });
   }
@@ -92,6 +89,9 @@ export async function state(executor: LocalExecutor, task: TaskInfoInput, wanted
 function isOver(name: string): boolean {
   return ["TASK_FINISHED", "TASK_FAILED", "TASK_KILLED", "TASK_ERROR", "TASK_LOST"].includes(name);
 }
+
+/** The worker that is tested: the one of this checkout, or the one that a test of another build names. */
+export const WORKER = process.env.BERTH_TEST_WORKER ?? program("berth-worker");
 
 export function stdoutOf(executor: LocalExecutor): string {
   return readFileSync(`${executor.sandbox}/stdout`, "utf8");

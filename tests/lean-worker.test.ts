@@ -12,8 +12,8 @@ import { projectRoot } from "../scripts/node-path.mjs";
 const SUITES: ReadonlyArray<[what: string, file: string, pattern?: string]> = [
   ["the session with the agent", "../apps/worker/tests/session.test.ts"],
   ["processes of command tasks", "../apps/worker/tests/children.test.ts"],
-  ["what a command task is started with", "./command-tasks-environment.test.ts"],
   ["the way with a real supervisor", "./end-to-end.test.ts", "the worker|a command task"],
+  ["what a command task is started with", "./command-tasks-environment.test.ts"],
 ];
 const obstacle = leanWorkerObstacle();
 // A skip is a line among hundreds; a machine without cargo must not look as if this had been tested.

@@ -197,7 +197,10 @@ export class Executor implements WorkerPort {
       { ...this.#fields(), pid: this.#hello.pid, why, tasks: [...this.tasks.keys()] },
       "a worker died; its tasks are stopped",
     );
-    for (const task of this.tasks.values()) task.workerLeft();
+    for (const task of this.tasks.values()) {
+      task.workerLeft();
+      task.runtime.workerDied?.();
+    }
     this.#endIfIdle();
   }
 

@@ -176,10 +176,14 @@ export class ProcessRuntime implements TaskRuntime {
 
   /** What a dead worker left of this task. */
   #left(): Wanted {
-    const mark = (carried: TaskMark): boolean => this.#isOurs(carried);
-    const child = this.#child;
-    const pid = this.#pid ?? (child !== undefined && countsHere(this.#parts.place.process) ? child.pid : undefined);
-    return { mark, ...(child === undefined || pid === undefined ? {} : { root: { pid, startTime: child.startTime } }) };
+    const root = this.#rootHere();
+    return { mark: (mark) => this.#isOurs(mark), ...(root === undefined ? {} : { root }) };
+  }
+
+  /** The root by its pid for this process, where that is known: in another pid namespace the worker's number is a stranger's. */
+  #rootHere(): Child | undefined {
+    if (this.#child === undefined || countsHere(this.#parts.place.process)) return this.#child;
+    return this.#pid === undefined ? undefined : { ...this.#child, pid: this.#pid };
   }
 
   #isOurs(mark: TaskMark): boolean {

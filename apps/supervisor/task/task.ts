@@ -204,7 +204,6 @@ export class Task {
     if (this.#parts.worker.presence === "dead" && this.#checkpoint.stop === undefined) {
       this.stop("worker-died", "its executor died");
     }
-    if (this.#parts.worker.presence === "dead") this.runtime.workerDied?.();
     this.#changed();
   }
 
