@@ -37,8 +37,10 @@ export class ProcessRuntime implements TaskRuntime {
   #plan: ProcessPlan | undefined;
   #added: Record<string, string> = {};
   #environment: Readonly<Record<string, string>> | undefined;
+  /** The child as the worker knows it. */
+  #told: Child | undefined;
+  /** Until its pid for this process is known, one without a start time: nothing is asked of it. */
   #child: Child | undefined;
-  /** The child's pid for this process, once it was found. */
   #pid: number | undefined;
   #exit: ChildExit | undefined;
   #startedAt: number | undefined;
@@ -56,7 +58,7 @@ export class ProcessRuntime implements TaskRuntime {
   workerTold(record: TaskRecord): void {
     // The connection broke with the order still on its way: the worker starts nothing twice.
     if (record.child === undefined && record.exit === undefined) this.#spawnAgain?.();
-    this.#child = record.child ?? this.#child;
+    if (record.child !== undefined) this.#takeChild(record.child);
     this.#exit = record.exit ?? this.#exit;
     this.#startedAt ??= this.#child === undefined ? undefined : record.launchedAt;
     if (this.#child !== undefined || this.#exit !== undefined) this.#spawnAnswer?.(undefined);
@@ -65,7 +67,7 @@ export class ProcessRuntime implements TaskRuntime {
   hear(message: Extract<WorkerMessage, { type: "spawned" | "spawnFailed" | "exited" | "output" }>): void {
     switch (message.type) {
       case "spawned":
-        this.#child = message.child;
+        this.#takeChild(message.child);
         this.#startedAt = Date.now();
         this.#spawnAnswer?.(undefined);
         break;
@@ -142,8 +144,7 @@ export class ProcessRuntime implements TaskRuntime {
     }
     if (this.#child !== undefined) {
       // 0 where it cannot be seen from here: nothing is ever asked of somebody else's process.
-      this.#pid ??= await pidHere(this.#child, this.#parts.place.process);
-      const pid = this.#pid ?? 0;
+      const pid = (await this.#findPid()) ?? 0;
       return {
         state: "running",
         id: String(pid),
@@ -153,6 +154,20 @@ export class ProcessRuntime implements TaskRuntime {
       };
     }
     return this.#environment === undefined ? { state: "absent" } : { state: "created", id: "" };
+  }
+
+  #takeChild(child: Child): void {
+    if (this.#told !== undefined) return;
+    this.#told = child;
+    this.#child = countsHere(this.#parts.place.process) ? child : { ...child, startTime: "" };
+  }
+
+  async #findPid(): Promise<number | undefined> {
+    const told = this.#told;
+    if (told === undefined || this.#pid !== undefined) return this.#pid;
+    this.#pid = await pidHere(told, this.#parts.place.process);
+    if (this.#pid !== undefined) this.#child = { ...told, pid: this.#pid };
+    return this.#pid;
   }
 
   async signal(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
@@ -176,14 +191,7 @@ export class ProcessRuntime implements TaskRuntime {
 
   /** What a dead worker left of this task. */
   #left(): Wanted {
-    const root = this.#rootHere();
-    return { mark: (mark) => this.#isOurs(mark), ...(root === undefined ? {} : { root }) };
-  }
-
-  /** The root by its pid for this process, where that is known: in another pid namespace the worker's number is a stranger's. */
-  #rootHere(): Child | undefined {
-    if (this.#child === undefined || countsHere(this.#parts.place.process)) return this.#child;
-    return this.#pid === undefined ? undefined : { ...this.#child, pid: this.#pid };
+    return { mark: (mark) => this.#isOurs(mark), ...(this.#child === undefined ? {} : { root: this.#child }) };
   }
 
   #isOurs(mark: TaskMark): boolean {
