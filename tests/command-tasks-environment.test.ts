@@ -1,7 +1,7 @@
 /** What a command task is started with: its command, environment, user, limits and cgroup. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { chmodSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { LocalExecutor, TaskInfoInput } from "@berth/mesos/local-agent";
@@ -119,6 +119,37 @@ describe("the environment", () => {
     }
     executor.kill(task.task_id.value, { gracePeriodMs: 0 });
     await executor.exited;
+  });
+
+  test("has vault:// values that a restarted supervisor tells no more than the first", { skip: skipWithout("vaultdev") }, async () => {
+    await using vault = await startVaultFixture();
+    await using own = await CommandStage.start(vault.environment());
+    const speaking = (go: string): TaskInfoInput =>
+      commandTask({
+        value: `while [ ! -e ${go} ]; do sleep 0.1; done; echo "it is $DATABASE"; echo $$ > ${go}.pid; exit 3`,
+        environment: variables({ DATABASE: "vault://secret/app/one" }),
+      });
+    const [later, meanwhile] = [`${own.folder.path}/${newMark()}`, `${own.folder.path}/${newMark()}`];
+    const [one, other] = [speaking(later), speaking(meanwhile)];
+    const [executor, otherExecutor] = [own.launch(one), own.launch(other)];
+    await Promise.all([state(executor, one, "TASK_RUNNING"), state(otherExecutor, other, "TASK_RUNNING")]);
+
+    await own.supervisor.kill();
+    writeFileSync(meanwhile, "");
+    await waitFor(() => !existsSync(`/proc/${Number(readFileSync(`${meanwhile}.pid`, "utf8"))}`), { what: "the end of the one" });
+    await own.restartSupervisor();
+
+    // Nobody knows any more what the one that is over was given.
+    assert.match((await state(otherExecutor, other, "TASK_FAILED")).message ?? "", /^process exited with 3$/);
+    const seen = async (): Promise<boolean> => {
+      const tasks = await own.supervisor.admin.call<Array<{ taskId: string; observed?: { state: string } }>>("GET", "/v1/tasks");
+      return JSON.stringify(tasks.find(({ taskId }) => taskId === one.task_id.value) ?? "").includes('"running"');
+    };
+    await waitFor(seen, { what: "a supervisor that has seen the task" });
+    writeFileSync(later, "");
+    assert.match((await state(executor, one, "TASK_FAILED")).message ?? "", /it is \[secret from vault:\/\/secret\/app\/one\]/);
+    assert.doesNotMatch(own.log(), /kv2-value-of-one/);
+    await Promise.all([executor.exited, otherExecutor.exited]);
   });
 
   test("a vault:// value that is not there fails the launch and names its path", { skip: skipWithout("vaultdev") }, async () => {

@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { TaskFailure } from "@berth/mesos";
 import type { TaskInfo } from "@berth/mesos/task-info";
 import type { Child, ChildExit, TaskRecord, WorkerMessage } from "@berth/protocol";
@@ -179,6 +180,15 @@ export class ProcessRuntime implements TaskRuntime {
     }
     const except = signal === "SIGTERM" && sparedFromSigterm.length > 0 ? { except: [...sparedFromSigterm] } : {};
     worker.send({ type: "signal", taskId: identity.taskId, signal: signal === "SIGTERM" ? 15 : 9, ...except });
+  }
+
+  /** From the process itself; one that is over, or has cleared its environment, tells nothing. */
+  async environmentOf(names: readonly string[]): Promise<Record<string, string>> {
+    const pid = await this.#findPid();
+    if (pid === undefined) return {};
+    const environ = await readFile(`/proc/${pid}/environ`, "utf8").catch(() => "");
+    const entries = environ.split("\0").map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)] as const);
+    return Object.fromEntries(entries.filter(([name]) => names.includes(name)));
   }
 
   async remove(): Promise<void> {

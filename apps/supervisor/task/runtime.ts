@@ -43,7 +43,7 @@ export interface TaskRuntime {
   inspect(signal?: AbortSignal): Promise<Observed>;
   /** A process that is gone is an answer, not an error. */
   signal(signal: "SIGTERM" | "SIGKILL", abort?: AbortSignal): Promise<void>;
-  /** Values that variables have in what an earlier supervisor created, to have them hidden again; never to be shown. */
+  /** Values that variables have in what an earlier supervisor created, as far as they are known, to have them hidden again; never to be shown. */
   environmentOf?(names: readonly string[]): Promise<Record<string, string>>;
   /** The pid by which the running process can be found past the engine; undefined where that cannot be trusted. */
   pidOf?(observed: Observed): number | undefined;
