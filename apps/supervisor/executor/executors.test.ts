@@ -69,6 +69,7 @@ function host(more: { monotonic?: () => number } = {}): { executors: Executors; 
       const task = {
         identity: { frameworkId: "f", executorId: "e", containerId: "c", taskId: record.taskId },
         group: record.group,
+        runtime: {},
         outcome: record.lastStatus === undefined ? undefined : { state: record.lastStatus.state, message: "" },
         ...{ run: note("run"), want: note("want"), stop: note("stop"), workerLeft: note("left"), workerReturned: note("returned") },
       } as unknown as Task;
@@ -178,4 +179,21 @@ test("launch records: a group is refused whole, also for one that neither runtim
 
   assert.match(String(parsed.get("a")), /neither a Docker container/);
   assert.match(String(parsed.get("b")), /not launched, because task a of its group cannot be/);
+});
+
+test("launch records: a group is refused whole for a command that cannot be started; one that runs is never refused", () => {
+  const group = ["a", "b"];
+  const of = (taskId: string, command: object) => ({ taskInfo: { task_id: { value: taskId }, command } as TaskRecord["taskInfo"] });
+  const parse = (more: Partial<TaskRecord>) =>
+    parseTaskInfos([record("a", { group, ...of("a", { value: "" }), ...more }), record("b", { group, ...of("b", { value: "true" }) })]);
+
+  const parsed = parse({});
+  const adopted = parse({ child: { pid: 1, startTime: "1" } });
+
+  assert.match(String(parsed.get("a")), /command\.value is missing/);
+  assert.match(String(parsed.get("b")), /not launched, because task a of its group cannot be/);
+  assert.deepEqual(
+    [...adopted.values()].map((task) => task instanceof Error),
+    [false, false],
+  );
 });

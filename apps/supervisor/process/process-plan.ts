@@ -124,6 +124,12 @@ function warningsFor(task: TaskInfo): string[] {
   return warnings;
 }
 
+/** Throws the TaskFailure that {@link planProcess} would throw for this task, wherever it ran. */
+export function checkProcess(task: TaskInfo): void {
+  const identity = { frameworkId: "", executorId: "", containerId: "", taskId: task.task_id.value };
+  planProcess(task, identity, { sandbox: "", path: undefined, process: { pid: 0 } });
+}
+
 function planEnvironment(task: TaskInfo, command: CommandInfo, identity: TaskIdentity, worker: WorkerPlace) {
   const environment: Record<string, string> = {};
   const origins: Record<string, string> = {};
