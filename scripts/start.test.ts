@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
@@ -18,6 +18,7 @@ async function demo(command: readonly string[], environment: Record<string, stri
   // An engine that this run shares would be found.
   const { DOCKER_HOST: _, ...inherited } = process.env;
   const { stdout } = await run(program, args, { env: { ...inherited, TMPDIR: folder.path, ...environment } });
+  assert.deepEqual(readdirSync(folder.path), []);
   return stdout;
 }
 
