@@ -10,6 +10,7 @@ import type { Counter } from "./admin/metrics.ts";
 import { DockerRuntime } from "./docker/docker-runtime.ts";
 import type { EventJournal } from "./event-journal.ts";
 import type { Executor } from "./executor/executor.ts";
+import { PidFinder } from "./process/pid-here.ts";
 import { isCommandTask } from "./process/process-plan.ts";
 import { ProcessRuntime, type ProcessRuntimeParts } from "./process/process-runtime.ts";
 import type { TaskOptions } from "./settings.ts";
@@ -43,6 +44,7 @@ type Ears = Pick<ProcessRuntimeParts, "output" | "onNews" | "onOutput">;
 /** Puts a task's reconciler together from what its worker told and what the host has. */
 export class TaskFactory {
   readonly #parts: TaskFactoryParts;
+  readonly #pids = new PidFinder();
 
   constructor(parts: TaskFactoryParts) {
     this.#parts = parts;
@@ -145,6 +147,7 @@ export class TaskFactory {
       record,
       worker: executor,
       place: { sandbox: hello.sandbox, path: hello.environment.PATH, process: hello },
+      pids: this.#pids,
       gracePeriodMs: options.killTaskTimeoutMs,
       sparedFromSigterm: options.sparedFromSigterm,
       ...ears,

@@ -6,7 +6,7 @@ import type { Observed, TaskIdentity } from "@berth/runtime";
 import type { WorkerPort } from "../task/ports.ts";
 import type { PlannedTask, TaskRuntime } from "../task/runtime.ts";
 import { findTaskProcesses, killTaskProcesses, type Wanted } from "./marked-processes.ts";
-import { countsHere, pidHere } from "./pid-here.ts";
+import { countsHere, type PidFinder } from "./pid-here.ts";
 import { checkValues, type ProcessPlan, planProcess, type WorkerPlace } from "./process-plan.ts";
 import type { TaskMark } from "./task-mark.ts";
 import { lookUpUser, userOf } from "./users.ts";
@@ -16,6 +16,7 @@ export interface ProcessRuntimeParts {
   record: TaskRecord;
   worker: WorkerPort;
   place: WorkerPlace;
+  pids: PidFinder;
   gracePeriodMs: number;
   /** Processes that SIGTERM spares, by name; SIGKILL spares none. */
   sparedFromSigterm: readonly string[];
@@ -166,7 +167,7 @@ export class ProcessRuntime implements TaskRuntime {
   async #findPid(): Promise<number | undefined> {
     const told = this.#told;
     if (told === undefined || this.#pid !== undefined) return this.#pid;
-    this.#pid = await pidHere(told, this.#parts.place.process);
+    this.#pid = await this.#parts.pids.find(told, this.#parts.place.process);
     if (this.#pid !== undefined) this.#child = { ...told, pid: this.#pid };
     return this.#pid;
   }
