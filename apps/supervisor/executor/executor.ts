@@ -197,10 +197,7 @@ export class Executor implements WorkerPort {
       { ...this.#fields(), pid: this.#hello.pid, why, tasks: [...this.tasks.keys()] },
       "a worker died; its tasks are stopped",
     );
-    for (const task of this.tasks.values()) {
-      task.workerLeft();
-      task.runtime.workerDied?.();
-    }
+    for (const task of this.tasks.values()) task.workerLeft();
     this.#endIfIdle();
   }
 

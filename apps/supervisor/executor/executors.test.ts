@@ -69,7 +69,6 @@ function host(more: { monotonic?: () => number } = {}): { executors: Executors; 
       const task = {
         identity: { frameworkId: "f", executorId: "e", containerId: "c", taskId: record.taskId },
         group: record.group,
-        runtime: {},
         outcome: record.lastStatus === undefined ? undefined : { state: record.lastStatus.state, message: "" },
         ...{ run: note("run"), want: note("want"), stop: note("stop"), workerLeft: note("left"), workerReturned: note("returned") },
       } as unknown as Task;

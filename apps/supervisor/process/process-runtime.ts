@@ -183,6 +183,11 @@ export class ProcessRuntime implements TaskRuntime {
     worker.send({ type: "signal", taskId: identity.taskId, signal: signal === "SIGTERM" ? 15 : 9, ...except });
   }
 
+  workerDied(): void {
+    // No answer to an order to start will come.
+    this.#spawnAnswer?.("its executor died");
+  }
+
   /** From the process itself; one that is over, or has cleared its environment, tells nothing. */
   async environmentOf(names: readonly string[]): Promise<Record<string, string>> {
     const pid = await this.#findPid();
@@ -208,10 +213,6 @@ export class ProcessRuntime implements TaskRuntime {
   #isOurs(mark: TaskMark): boolean {
     const { frameworkId, executorId, containerId, taskId } = this.#parts.identity;
     return mark.taskId === taskId && mark.containerId === containerId && mark.executorId === executorId && mark.frameworkId === frameworkId;
-  }
-
-  workerDied(): void {
-    this.#spawnAnswer?.("its executor died");
   }
 
   title(): string {

@@ -203,9 +203,9 @@ export class Task {
 
   /** The worker is away or dead. */
   workerLeft(): void {
-    if (this.#parts.worker.presence === "dead" && this.#checkpoint.stop === undefined) {
-      this.stop("worker-died", "its executor died");
-    }
+    if (this.#parts.worker.presence !== "dead") return this.#changed();
+    if (this.#checkpoint.stop === undefined) this.stop("worker-died", "its executor died");
+    this.runtime.workerDied?.();
     this.#changed();
   }
 
