@@ -47,7 +47,7 @@ async function playAll(stage: Stage, withoutDocker: string | undefined): Promise
     ["A command task: a process, no container", false, commandStory],
   ];
   let failures = 0;
-  if (withoutDocker !== undefined) say(`Skipping the container tasks: ${withoutDocker}.`);
+  if (withoutDocker !== undefined) say(`Skipping the three container tasks: ${withoutDocker}.`);
   for (const [title, needsDocker, story] of stories) {
     if (needsDocker && withoutDocker !== undefined) continue;
     say();

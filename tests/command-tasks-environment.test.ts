@@ -1,16 +1,15 @@
 /** What a command task is started with: its command, environment, user, limits and cgroup. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { chmodSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { program } from "@berth/cli/programs";
 import type { LocalExecutor, TaskInfoInput } from "@berth/mesos/local-agent";
 import { skipWithout, waitFor } from "@berth/test-harness";
-import { CommandStage, commandTask, newMark, processesWith, shellTask, state, stdoutOf } from "./command-tasks-stage.ts";
+import { CommandStage, commandTask, newMark, processesWith, shellTask, state, stdoutOf, WORKER } from "./command-tasks-stage.ts";
 import { startVaultFixture } from "./vault/vault-fixture.ts";
 
-const AS_ROOT = process.getuid?.() === 0 ? {} : { skip: "needs root" };
+const AS_ROOT: { skip?: string } = process.getuid?.() === 0 ? {} : { skip: "needs root" };
 
 let stage: CommandStage;
 before(async () => {
@@ -122,6 +121,37 @@ describe("the environment", () => {
     await executor.exited;
   });
 
+  test("has vault:// values that a restarted supervisor tells no more than the first", { skip: skipWithout("vaultdev") }, async () => {
+    await using vault = await startVaultFixture();
+    await using own = await CommandStage.start(vault.environment());
+    const speaking = (go: string): TaskInfoInput =>
+      commandTask({
+        value: `while [ ! -e ${go} ]; do sleep 0.1; done; echo "it is $DATABASE"; echo $$ > ${go}.pid; exit 3`,
+        environment: variables({ DATABASE: "vault://secret/app/one" }),
+      });
+    const [later, meanwhile] = [`${own.folder.path}/${newMark()}`, `${own.folder.path}/${newMark()}`];
+    const [one, other] = [speaking(later), speaking(meanwhile)];
+    const [executor, otherExecutor] = [own.launch(one), own.launch(other)];
+    await Promise.all([state(executor, one, "TASK_RUNNING"), state(otherExecutor, other, "TASK_RUNNING")]);
+
+    await own.supervisor.kill();
+    writeFileSync(meanwhile, "");
+    await waitFor(() => !existsSync(`/proc/${Number(readFileSync(`${meanwhile}.pid`, "utf8"))}`), { what: "the end of the one" });
+    await own.restartSupervisor();
+
+    // Nobody knows any more what the one that is over was given.
+    assert.match((await state(otherExecutor, other, "TASK_FAILED")).message ?? "", /^process exited with 3$/);
+    const seen = async (): Promise<boolean> => {
+      const tasks = await own.supervisor.admin.call<Array<{ taskId: string; observed?: { state: string } }>>("GET", "/v1/tasks");
+      return JSON.stringify(tasks.find(({ taskId }) => taskId === one.task_id.value) ?? "").includes('"running"');
+    };
+    await waitFor(seen, { what: "a supervisor that has seen the task" });
+    writeFileSync(later, "");
+    assert.match((await state(executor, one, "TASK_FAILED")).message ?? "", /it is \[secret from vault:\/\/secret\/app\/one\]/);
+    assert.doesNotMatch(own.log(), /kv2-value-of-one/);
+    await Promise.all([executor.exited, otherExecutor.exited]);
+  });
+
   test("a vault:// value that is not there fails the launch and names its path", { skip: skipWithout("vaultdev") }, async () => {
     await using vault = await startVaultFixture();
     await using own = await CommandStage.start(vault.environment());
@@ -153,7 +183,7 @@ describe("the command", () => {
   });
 
   test("Marathon's: the executor's command without the prefix that starts the worker", async () => {
-    const worker = program("berth-worker");
+    const worker = WORKER;
     const value = `chmod ug+rx '${worker}' && exec '${worker}' echo "from the app: $APP_NAME" && pwd`;
     const task = {
       task_id: { value: newMark() },
@@ -170,7 +200,7 @@ describe("the command", () => {
   test("a task with the executor's own start command and no prefix is invalid, not run twice", async () => {
     const task = {
       task_id: { value: newMark() },
-      executor: { executor_id: { value: "e" }, command: { value: program("berth-worker") } },
+      executor: { executor_id: { value: "e" }, command: { value: WORKER } },
     };
     const executor = stage.launch(task);
 
@@ -178,6 +208,103 @@ describe("the command", () => {
     await executor.exited;
   });
 });
+
+describe("what no process can be given", () => {
+  test("a NUL in a value fails the launch, names the variable and does not tell the value", async () => {
+    const task = commandTask({ value: "true", environment: variables({ PASSWORD: "half\0other-half" }) });
+    const executor = stage.launch(task);
+
+    const failed = await state(executor, task, "TASK_FAILED");
+
+    assert.match(failed.message ?? "", /value of its variable PASSWORD holds a NUL/);
+    await executor.exited;
+    for (const text of [failed.message, stage.log(), readFileSync(`${executor.sandbox}/stderr`, "utf8")]) {
+      assert.doesNotMatch(text ?? "", /half/);
+    }
+  });
+
+  test("a variable that is too long for the kernel: FAILED, and says what is too long", async () => {
+    const task = commandTask({ value: "true", environment: variables({ LONG: "x".repeat(200_000) }) });
+    const executor = stage.launch(task);
+
+    assert.match((await state(executor, task, "TASK_FAILED")).message ?? "", /command line and environment are too long/);
+    await executor.exited;
+  });
+
+  test("a task that was refused needs no Docker engine to be cleaned up: its executor leaves at once", async () => {
+    const task: TaskInfoInput = { task_id: { value: newMark() } };
+    const executor = stage.launch(task);
+
+    await state(executor, task, "TASK_ERROR");
+
+    await executor.exited;
+    // The worker would say so if it had left by its own patience.
+    assert.doesNotMatch(readFileSync(`${executor.sandbox}/stderr`, "utf8"), /did not say that it is finished/);
+  });
+});
+
+describe("an executor with a pid namespace of its own", AS_ROOT, () => {
+  /** As the agent's isolator namespaces/pid starts it. */
+  function isolated(task: TaskInfoInput): LocalExecutor {
+    return stage.launch(task, {}, `exec unshare --pid --fork --kill-child --mount-proc ${WORKER} #`);
+  }
+
+  test("its task's checks are made with that task's own process, not with the host's of the same number", async () => {
+    const mark = newMark();
+    const command = { value: 'echo "$MESOS_TASK_ID $(readlink /proc/self/ns/pid)" > checked' };
+    const health = { type: "COMMAND", delay_seconds: 0, interval_seconds: 0.2, command };
+    const task = shellTask(`readlink /proc/self/ns/pid > own; exec sleep ${mark}`, { health_check: health });
+    const executor = isolated(task);
+
+    await waitFor(() => executor.updates.find((update) => update.healthy === true), { what: "a check that succeeds" });
+
+    const own = readFileSync(`${executor.sandbox}/own`, "utf8");
+    assert.equal(readFileSync(`${executor.sandbox}/checked`, "utf8"), `${task.task_id.value} ${own}`);
+    assert.notEqual(own.trim(), readlinkSync("/proc/self/ns/pid"));
+    executor.kill(task.task_id.value, { gracePeriodMs: 200 });
+    await state(executor, task, "TASK_KILLED");
+    await waitFor(() => processesWith(mark).length === 0, { what: "the end of the tree" });
+    await executor.exited;
+  });
+
+  test("nothing of its task's environment is heeded before a check is that task's user", async () => {
+    const { folder, traces } = trap();
+    writeFileSync(`${folder}/nsenter`, `#!/bin/sh\nid -u > ${traces}/nsenter\n`, { mode: 0o755 });
+    const environment = variables({
+      PATH: `${folder}:${process.env.PATH}`,
+      LD_DEBUG: "files",
+      LD_DEBUG_OUTPUT: `${traces}/ld`,
+      OWN: "x y",
+    });
+    const health = { type: "COMMAND", delay_seconds: 0, interval_seconds: 0.2, command: { value: `echo "$LD_DEBUG $OWN" > ${traces}/ok` } };
+    const task = commandTask({ value: "exec sleep 300", user: "nobody", environment }, { health_check: health });
+    const executor = isolated(task);
+
+    await waitFor(() => executor.updates.find((update) => update.healthy === true), { what: "a check that succeeds" });
+
+    assert.deepEqual(ownersOf(traces), [NOBODY]);
+    assert.equal(readFileSync(`${traces}/ok`, "utf8"), "files x y\n");
+    executor.kill(task.task_id.value, { gracePeriodMs: 200 });
+    await state(executor, task, "TASK_KILLED");
+    await executor.exited;
+  });
+});
+
+const NOBODY = AS_ROOT.skip === undefined ? Number(execFileSync("id", ["-u", "nobody"])) : 0;
+
+/** Folders that every user may enter, for what is run or written with the wrong rights. */
+function trap(): { folder: string; traces: string } {
+  for (let path = stage.folder.path; path !== "/" && path !== "/tmp"; path = dirname(path)) chmodSync(path, 0o711);
+  const folder = `${stage.folder.path}/${newMark()}`;
+  mkdirSync(`${folder}/traces`, { recursive: true });
+  chmodSync(folder, 0o755);
+  chmodSync(`${folder}/traces`, 0o777);
+  return { folder, traces: `${folder}/traces` };
+}
+
+function ownersOf(folder: string): number[] {
+  return [...new Set(readdirSync(folder).map((name) => statSync(`${folder}/${name}`).uid))];
+}
 
 describe("the user", AS_ROOT, () => {
   test("is set with its group and all its groups, and the tree dies with the worker all the same", async () => {
@@ -199,6 +326,19 @@ describe("the user", AS_ROOT, () => {
     await waitFor(() => processesWith(mark).length === 0, { what: "the end of what the worker left" });
   });
 
+  test("is the only one with whose rights anything of the task's environment is heeded", async () => {
+    const { traces } = trap();
+    const environment = variables({ LD_DEBUG: "files", LD_DEBUG_OUTPUT: `${traces}/ld`, OWN: "x y" });
+    const task = commandTask({ value: `echo "$LD_DEBUG $OWN" > ${traces}/ok`, user: "nobody", environment });
+    const executor = stage.launch(task);
+
+    await state(executor, task, "TASK_FINISHED");
+
+    assert.deepEqual(ownersOf(traces), [NOBODY]);
+    assert.equal(readFileSync(`${traces}/ok`, "utf8"), "files x y\n");
+    await executor.exited;
+  });
+
   /** A worker that is not root's, as an agent starts it for the framework's user. */
   function executorOf(uid: number, gid: number): LocalExecutor {
     // A test run has a folder of its own for everything temporary, which only root may enter.
@@ -208,7 +348,7 @@ describe("the user", AS_ROOT, () => {
       if (path.endsWith("/agent")) break;
     }
     chmodSync(stage.supervisor.socket, 0o666);
-    const become = `setpriv --reuid ${uid} --regid ${gid} --clear-groups ${program("berth-worker")}`;
+    const become = `setpriv --reuid ${uid} --regid ${gid} --clear-groups ${WORKER}`;
     const executor = stage.executor({}, `chown ${uid}:${gid} . stdout stderr; exec ${become}`);
     return executor;
   }

@@ -35,7 +35,7 @@ export class CommandStage implements AsyncDisposable {
   executor(environment: Record<string, string> = {}, before = ""): LocalExecutor {
     return this.agent.startExecutor({
       executorId: `x-${randomBytes(5).toString("hex")}`,
-      command: `${before === "" ? "" : `${before}; `}exec ${program("berth-worker")}`,
+      command: `${before === "" ? "" : `${before}; `}exec ${process.env.BERTH_TEST_WORKER ?? program("berth-worker")}`,
       environment: { PATH: process.env.PATH ?? "", BERTH_SOCKET: this.supervisor.socket, ...environment },
     });
   }
@@ -89,6 +89,9 @@ export async function state(executor: LocalExecutor, task: TaskInfoInput, wanted
 function isOver(name: string): boolean {
   return ["TASK_FINISHED", "TASK_FAILED", "TASK_KILLED", "TASK_ERROR", "TASK_LOST"].includes(name);
 }
+
+/** The worker that is tested: the one of this checkout, or the one that a test of another build names. */
+export const WORKER = process.env.BERTH_TEST_WORKER ?? program("berth-worker");
 
 export function stdoutOf(executor: LocalExecutor): string {
   return readFileSync(`${executor.sandbox}/stdout`, "utf8");

@@ -4,7 +4,7 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, copyFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
-import { waitFor } from "@berth/test-harness";
+import { ScriptedWorker, startWorkerStandIn, waitFor } from "@berth/test-harness";
 import { allGone, CommandStage, commandTask, newMark, processesWith, shellTask, state, statesOf, stdoutOf } from "./command-tasks-stage.ts";
 
 let stage: CommandStage;
@@ -92,6 +92,40 @@ describe("a kill", () => {
       killed.message ?? "",
       /killed on request of the framework; process exited with 143: ended by SIGTERM within the grace period/,
     );
+    await executor.exited;
+  });
+
+  test("of a task whose own kill policy gives it no time is a SIGKILL", async () => {
+    const mark = newMark();
+    const policy = { kill_policy: { grace_period: { nanoseconds: 0 } } };
+    const task = shellTask(`trap 'touch heard' TERM; sleep ${mark} & wait; wait; exec sleep ${mark}`, policy);
+    const executor = stage.launch(task);
+    await state(executor, task, "TASK_RUNNING");
+    await waitFor(() => processesWith(mark).length === 1, { what: "the tree" });
+
+    executor.kill(task.task_id.value);
+
+    assert.match((await state(executor, task, "TASK_KILLED")).message ?? "", /killed by SIGKILL without a grace period/);
+    assert.equal(existsSync(`${executor.sandbox}/heard`), false);
+    assert.deepEqual(processesWith(mark), []);
+    await executor.exited;
+  });
+
+  test("that is asked for again with less time ends sooner, descendants and spared ones too", async () => {
+    const mark = newMark();
+    const deaf = `sh -c "trap '' TERM; sleep ${mark}; sleep ${mark}"`;
+    const policy = { kill_policy: { grace_period: { nanoseconds: 600e9 } } };
+    const task = shellTask(`trap '' TERM; (${deaf} &); ${deaf}`, policy);
+    const executor = stage.launch(task, { EXECUTOR_SIGTERM_EXCLUDE_PROCESSES: "sleep" });
+    await state(executor, task, "TASK_RUNNING");
+    await waitFor(() => processesWith(mark).length === 2, { what: "the tree" });
+
+    executor.kill(task.task_id.value);
+    await state(executor, task, "TASK_KILLING");
+    executor.kill(task.task_id.value, { gracePeriodMs: 300 });
+
+    assert.match((await state(executor, task, "TASK_KILLED")).message ?? "", /killed by SIGKILL after the 300ms grace period/);
+    assert.deepEqual(processesWith(mark), []);
     await executor.exited;
   });
 
@@ -311,11 +345,59 @@ describe("the supervisor's death by SIGKILL", () => {
     await own.restartSupervisor();
 
     const killed = await state(executor, task, "TASK_KILLED");
-    assert.match(killed.message ?? "", /SIGKILL after the 2s grace period/);
+    // A worker whose supervisor takes longer to come back than the grace period kills by itself.
+    assert.match(killed.message ?? "", /SIGKILL after the 2s grace period|ended by SIGKILL/);
     assert.deepEqual(processesWith(mark), []);
     await executor.exited;
   });
 });
+
+describe("an order to start that is lost with its connection", () => {
+  /** A worker that was told to start a task and has not answered. */
+  async function ordered(identity?: { pid: number; startTime: string }): Promise<{ worker: ScriptedWorker; taskId: string }> {
+    const { socket } = stage.supervisor;
+    const worker = new ScriptedWorker({ socket, sandbox: stage.folder.path, ...(identity === undefined ? {} : { identity }) });
+    await worker.connect();
+    const task = shellTask("true");
+    worker.launch(task);
+    await waitFor(() => spawnsOf(worker).length === 1, { what: "the order to start" });
+    return { worker, taskId: task.task_id.value };
+  }
+
+  test("is given again when the worker returns", async () => {
+    const { worker, taskId } = await ordered();
+
+    await worker.disconnect();
+    await worker.connect();
+
+    await waitFor(() => spawnsOf(worker).length === 2, { what: "the order once more" });
+    assert.deepEqual(spawnsOf(worker)[1], spawnsOf(worker)[0]);
+    worker.send({ type: "spawned", taskId, child: { pid: process.pid, startTime: "1" } });
+    await worker.update(taskId, "TASK_RUNNING");
+    worker.send({ type: "exited", taskId, exit: { exitCode: 0, at: Date.now() } });
+    await worker.update(taskId, "TASK_FINISHED");
+    await waitFor(() => worker.exitCode === 0, { what: "leave to end" });
+    await worker.disconnect();
+  });
+
+  test("is not waited for when the worker died", async () => {
+    const { identity, child } = startWorkerStandIn();
+    const { worker, taskId } = await ordered(identity);
+
+    await worker.disconnect();
+    await ended(child);
+
+    const gone = async (): Promise<boolean> => {
+      const tasks = await stage.supervisor.admin.call<Array<{ taskId: string }>>("GET", "/v1/tasks");
+      return tasks.every((task) => task.taskId !== taskId);
+    };
+    await waitFor(gone, { what: "the end of the task" });
+  });
+});
+
+function spawnsOf(worker: ScriptedWorker): unknown[] {
+  return worker.received.filter((message) => message.type === "spawn");
+}
 
 describe("a launch that cannot be", () => {
   const cases: Array<[command: object, message: RegExp]> = [

@@ -1,7 +1,7 @@
 /** What the worker's tests ask of it on Node, asked of the worker on QuickJS-ng. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { cp, mkdir, symlink } from "node:fs/promises";
+import { chmod, cp, mkdir, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -13,6 +13,7 @@ const SUITES: ReadonlyArray<[what: string, file: string, pattern?: string]> = [
   ["the session with the agent", "../apps/worker/tests/session.test.ts"],
   ["processes of command tasks", "../apps/worker/tests/children.test.ts"],
   ["the way with a real supervisor", "./end-to-end.test.ts", "the worker|a command task"],
+  ["what a command task is started with", "./command-tasks-environment.test.ts"],
 ];
 const obstacle = leanWorkerObstacle();
 // A skip is a line among hundreds; a machine without cargo must not look as if this had been tested.
@@ -28,6 +29,8 @@ before(async () => {
   await symlink((await buildLeanWorker({ quiet: true })).worker, join(home.path, "worker/berth-worker-lean"));
   await symlink(process.execPath, join(home.path, "node"));
   await symlink(join(projectRoot, "apps"), join(home.path, "apps"));
+  // Some tests start it as another user.
+  await chmod(home.path, 0o755);
 });
 after(() => home.remove());
 

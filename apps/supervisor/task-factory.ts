@@ -10,6 +10,7 @@ import type { Counter } from "./admin/metrics.ts";
 import { DockerRuntime } from "./docker/docker-runtime.ts";
 import type { EventJournal } from "./event-journal.ts";
 import type { Executor } from "./executor/executor.ts";
+import { PidFinder } from "./process/pid-here.ts";
 import { isCommandTask } from "./process/process-plan.ts";
 import { ProcessRuntime, type ProcessRuntimeParts } from "./process/process-runtime.ts";
 import type { TaskOptions } from "./settings.ts";
@@ -43,6 +44,7 @@ type Ears = Pick<ProcessRuntimeParts, "output" | "onNews" | "onOutput">;
 /** Puts a task's reconciler together from what its worker told and what the host has. */
 export class TaskFactory {
   readonly #parts: TaskFactoryParts;
+  readonly #pids = new PidFinder();
 
   constructor(parts: TaskFactoryParts) {
     this.#parts = parts;
@@ -111,7 +113,7 @@ export class TaskFactory {
   }
 
   #runtime(executor: Executor, record: TaskRecord, task: TaskInfo | undefined, options: TaskOptions, ears: Ears): TaskRuntime {
-    if (record.child !== undefined || (task !== undefined && isCommandTask(task)))
+    if (record.child !== undefined || (task === undefined ? !asksForContainer(record) : isCommandTask(task)))
       return this.#processRuntime(executor, record, options, ears);
     const { hello } = executor;
     const { parts, identity } = { parts: this.#parts, identity: identityOf(executor, record.taskId) };
@@ -145,11 +147,18 @@ export class TaskFactory {
       record,
       worker: executor,
       place: { sandbox: hello.sandbox, path: hello.environment.PATH, process: hello },
+      pids: this.#pids,
       gracePeriodMs: options.killTaskTimeoutMs,
       sparedFromSigterm: options.sparedFromSigterm,
       ...ears,
     });
   }
+}
+
+/** Of a TaskInfo that was refused: what never was a container's needs no engine to be cleaned up. */
+function asksForContainer({ taskInfo }: TaskRecord): boolean {
+  const container = taskInfo.container as { type?: unknown; docker?: unknown } | null | undefined;
+  return container?.docker !== undefined || container?.type === "DOCKER";
 }
 
 function identityOf(executor: Executor, taskId: string): TaskIdentity {

@@ -44,14 +44,19 @@ export function lookUp(setting: string, option: OptionRecord, environment: Envir
   return { warnings };
 }
 
-/** Warns of variables that look like settings and are none. */
-export function unknownVariables(table: OptionTable, environment: Environment): string[] {
+/** Whether a name is surely meant for an executor, and not for the application that may share the environment. */
+export function isPrefixed(name: string): boolean {
+  return PREFIXED.test(name);
+}
+
+/** Warns of variables that look like settings and are none; `place` is where they stand: "the environment". */
+export function unknownVariables(table: OptionTable, environment: Environment, place: string): string[] {
   const known = new Set(Object.values(table).flatMap((option) => option.environment.map(({ name }) => name)));
   return Object.keys(environment)
-    .filter((name) => PREFIXED.test(name) && !known.has(name) && !name.startsWith("ALLEGRO_EXECUTOR_MESOSCONFIG_"))
+    .filter((name) => isPrefixed(name) && !known.has(name) && !name.startsWith("ALLEGRO_EXECUTOR_MESOSCONFIG_"))
     .sort()
     .map((name) => {
       const meant = suggest(name, known);
-      return `${name} in the environment is no setting${meant === undefined ? "" : `; did you mean ${meant}?`}`;
+      return `${name} in ${place} is no setting${meant === undefined ? "" : `; did you mean ${meant}?`}`;
     });
 }

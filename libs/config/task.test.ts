@@ -33,6 +33,29 @@ describe("taskSettings", () => {
     assert.deepEqual(warnings, ["EXECUTOR_SYSLOG_ADDR in the executor's environment is ignored: taskOverrides does not hold syslogAddr"]);
   });
 
+  it("tells what was meant for an executor and has no effect on one task, and nothing about the application's own variables", () => {
+    const environment = {
+      ALLEGRO_EXECUTOR_API_PATH: "/api/v1/executor",
+      ALLEGRO_EXECUTOR_HTTPT_IMEOUT: "3s",
+      ALLEGRO_EXECUTOR_DEBUG: "true",
+      ALLEGRO_EXECUTOR_SENTRY_DSN: "https://key@sentry/1",
+      ALLEGRO_EXECUTOR_MESOSCONFIG_SANDBOX: "/x",
+      ALLEGRO_EXECUTOR_KILL_POLICY_GRACE_PEROID: "9s",
+      EXECUTOR_SUPERVISOR_TIMEOUT: "5s",
+      EXECUTOR_HTTP_TIMEOUT: "2s",
+      DEBUG: "true",
+      VAULT_ADDR: "http://vault",
+    };
+
+    assert.deepEqual(taskSettings(host(), environment).warnings, [
+      "ALLEGRO_EXECUTOR_KILL_POLICY_GRACE_PEROID in the executor's environment is no setting; did you mean ALLEGRO_EXECUTOR_KILL_POLICY_GRACE_PERIOD?",
+      "ALLEGRO_EXECUTOR_DEBUG in the executor's environment is ignored: debug is a setting of the host",
+      "ALLEGRO_EXECUTOR_API_PATH in the executor's environment has no effect: the worker takes the path from what the agent gives it",
+      "ALLEGRO_EXECUTOR_HTTPT_IMEOUT in the executor's environment has no effect: the worker's limits towards the agent follow from Mesos's own",
+      "ALLEGRO_EXECUTOR_SENTRY_DSN in the executor's environment has no effect: Berth does not report to Sentry",
+    ]);
+  });
+
   it("opens more when taskOverrides says so, and all is closed by an empty list", () => {
     const environment = { EXECUTOR_LOG_HOSTNAME: "web", EXECUTOR_LOGS_SINCE: "1s" };
 

@@ -1,8 +1,8 @@
-import { type Environment, lookUp } from "./environment.ts";
+import { type Environment, isPrefixed, lookUp, unknownVariables } from "./environment.ts";
 import { type Mistake, type Origins, unfit } from "./load.ts";
-import type { OptionTable } from "./option.ts";
+import type { OptionRecord, OptionTable } from "./option.ts";
 import { type HostSettings, OPTIONS, type TaskSettings } from "./options.ts";
-import { formatValue } from "./value.ts";
+import { formatValue, type Parsed } from "./value.ts";
 
 export interface LoadedTaskSettings {
   settings: TaskSettings;
@@ -10,7 +10,7 @@ export interface LoadedTaskSettings {
   origins: Readonly<Record<keyof TaskSettings, string>>;
   /** Overrides that do not fit. The caller fails the task (TASK_FAILED) with them. */
   mistakes: Mistake[];
-  /** Overrides that are not allowed, bare names that do not fit. */
+  /** Overrides that are not allowed, settings of the host and unknown ones under our prefixes, bare names that do not fit. */
   warnings: string[];
 }
 
@@ -23,18 +23,19 @@ export function taskSettings(host: { settings: HostSettings; origins: Origins },
   const settings: Record<string, unknown> = {};
   const origins: Record<string, string> = {};
   const mistakes: Mistake[] = [];
-  const warnings: string[] = [];
+  const warnings = unknownVariables(OPTIONS, executorEnvironment, "the executor's environment");
 
   for (const [name, option] of Object.entries(OPTIONS as OptionTable)) {
-    if (option.scope !== "task") continue;
     const hostValue = host.settings[name as keyof HostSettings];
+    if (option.scope !== "task") {
+      warnings.push(...withoutEffect(name, option, hostValue, executorEnvironment));
+      continue;
+    }
     settings[name] = hostValue;
     origins[name] = host.origins[name as keyof Origins];
     const { found, warnings: passedOver } = lookUp(name, option, executorEnvironment);
     if (!allowed.has(name)) {
-      const changes =
-        found !== undefined && (!found.parsed.ok || formatValue(option, found.parsed.value) !== formatValue(option, hostValue));
-      if (changes && found.name.kind === "own")
+      if (found !== undefined && found.name.kind === "own" && differs(option, found.parsed, hostValue))
         warnings.push(`${found.name.name} in the executor's environment is ignored: taskOverrides does not hold ${name}`);
       continue;
     }
@@ -54,4 +55,18 @@ export function taskSettings(host: { settings: HostSettings; origins: Origins },
     mistakes.push({ setting: "awsRoleTtl", where: origins.awsRoleTtl ?? "", problem: "expected at most the host's awsRoleMaxTtl" });
   }
   return { settings: result, origins: origins as LoadedTaskSettings["origins"], mistakes, warnings };
+}
+
+/** A setting of the host in the environment of one task: the executors that Berth replaces read theirs there. */
+function withoutEffect(name: string, option: OptionRecord, hostValue: unknown, environment: Environment): string[] {
+  if (option.readBy === "worker") return [];
+  const { found } = lookUp(name, option, environment);
+  if (found === undefined || !isPrefixed(found.name.name)) return [];
+  const where = `${found.name.name} in the executor's environment`;
+  if (option.unsupported !== undefined) return [`${where} has no effect: ${option.unsupported}`];
+  return differs(option, found.parsed, hostValue) ? [`${where} is ignored: ${name} is a setting of the host`] : [];
+}
+
+function differs(option: OptionRecord, parsed: Parsed, hostValue: unknown): boolean {
+  return !parsed.ok || formatValue(option, parsed.value) !== formatValue(option, hostValue);
 }

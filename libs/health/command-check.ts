@@ -1,5 +1,5 @@
-import { readFile, readlink } from "node:fs/promises";
 import type { CommandInfo } from "@berth/mesos/task-info";
+import { asTask, surroundingsOf } from "./as-task.ts";
 import { TimedOut } from "./probe-error.ts";
 import { killMarked, newMark, spawnGroup } from "./process-group.ts";
 import type { HealthParts } from "./types.ts";
@@ -57,13 +57,8 @@ export async function runInContainer(
 export async function runBesideProcess(pid: number, command: CommandInfo, procPath: string, signal: AbortSignal): Promise<CommandOutcome> {
   const surroundings = await surroundingsOf(pid, procPath);
   const mark = newMark();
-  const options = {
-    cwd: surroundings.directory,
-    env: { ...surroundings.environment, ...variablesOf(command), [mark.name]: mark.value },
-    stdio: ["ignore", "pipe", "pipe"] satisfies ["ignore", "pipe", "pipe"],
-    ...(surroundings.enter.length > 0 || surroundings.uid === process.getuid?.() ? {} : { uid: surroundings.uid, gid: surroundings.gid }),
-  };
-  const { child, ended } = spawnGroup([...surroundings.enter, ...argvOf(command)], options, signal);
+  const { argv, options } = asTask(surroundings, argvOf(command), { ...variablesOf(command), [mark.name]: mark.value });
+  const { child, ended } = spawnGroup(argv, { ...options, stdio: ["ignore", "pipe", "pipe"] }, signal);
   let output = "";
   for (const stream of [child.stdout, child.stderr]) {
     stream?.setEncoding("utf8").on("data", (text: string) => {
@@ -93,43 +88,4 @@ async function endOf(ended: Promise<number>): Promise<number> {
     if (code === "EACCES") return 126;
     throw error;
   }
-}
-
-interface Surroundings {
-  uid: number;
-  gid: number;
-  directory: string;
-  environment: Record<string, string>;
-  /** What enters the task's namespaces; empty where it has none of its own. */
-  enter: string[];
-}
-
-async function surroundingsOf(pid: number, procPath: string): Promise<Surroundings> {
-  const own = `${procPath}/${pid}`;
-  const [status, environ, directory, enter] = await Promise.all([
-    readFile(`${own}/status`, "utf8"),
-    readFile(`${own}/environ`, "utf8"),
-    readlink(`${own}/cwd`),
-    namespacesToEnter(own),
-  ]);
-  const uid = Number(/^Uid:\s+\d+\s+(\d+)/m.exec(status)?.[1]);
-  const gid = Number(/^Gid:\s+\d+\s+(\d+)/m.exec(status)?.[1]);
-  const environment: Record<string, string> = {};
-  for (const entry of environ.split("\0")) {
-    const equals = entry.indexOf("=");
-    if (equals > 0) environment[entry.slice(0, equals)] = entry.slice(equals + 1);
-  }
-  const user = enter.length === 0 ? [] : [`--setuid=${uid}`, `--setgid=${gid}`, `--wd=${own}/cwd`, "--"];
-  return { uid, gid, environment, directory: enter.length === 0 ? directory : "/", enter: [...enter, ...user] };
-}
-
-const NAMESPACES = ["mnt", "net", "pid", "ipc", "uts"];
-
-async function namespacesToEnter(own: string): Promise<string[]> {
-  const flags: string[] = [];
-  for (const name of NAMESPACES) {
-    const [its, ours] = await Promise.all([readlink(`${own}/ns/${name}`), readlink(`/proc/self/ns/${name}`)]);
-    if (its !== ours) flags.push(`--${name === "mnt" ? "mount" : name}=${own}/ns/${name}`);
-  }
-  return flags.length === 0 ? [] : ["nsenter", ...flags];
 }

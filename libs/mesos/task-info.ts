@@ -37,6 +37,7 @@ export const CommandInfo = z.object({
   value: z.string().optional(),
   arguments: z.array(z.string()).default([]),
   environment: Environment.optional(),
+  uris: z.array(z.object({ value: z.string() })).default([]),
   user: z.string().optional(),
 });
 export type CommandInfo = z.infer<typeof CommandInfo>;
@@ -93,6 +94,8 @@ export const ContainerInfo = z.object({
   volumes: z.array(Volume).default([]),
   hostname: z.string().optional(),
   docker: DockerInfo.optional(),
+  mesos: z.object({ image: z.looseObject({}).optional() }).optional(),
+  linux_info: z.looseObject({}).optional(),
   network_infos: z.array(NetworkInfo).default([]),
   rlimit_info: z.object({ rlimits: z.array(RLimit).default([]) }).optional(),
 });

@@ -22,16 +22,23 @@ const INSTALL = fileURLToPath(new URL("../install-test-servers", import.meta.url
  */
 export async function findEngine(say: (line: string) => void): Promise<DemoEngine | string> {
   const host = process.env.DOCKER_HOST ?? `unix://${DEFAULT_SOCKET}`;
-  if (!host.startsWith("unix://") || (await answers(host.slice("unix://".length)))) return await useHostEngine(host, say);
-  if (process.env.DOCKER_HOST !== undefined) return `nothing answers at DOCKER_HOST=${host}`;
+  const problem = host.startsWith("unix://") ? await problemAt(host.slice("unix://".length)) : undefined;
+  if (problem === undefined) return await useHostEngine(host, say);
+  if (process.env.DOCKER_HOST !== undefined) return `nothing answers at DOCKER_HOST=${host} (${problem})`;
+  if (problem === "EACCES") return `this user may not use the Docker engine at ${host}; it needs to be in the group docker, or root`;
   if (process.getuid?.() !== 0 || !existsSync("/etc/debian_version")) {
     return "no Docker engine answers on this host, and installing one needs Debian and root";
   }
   say("No Docker engine answers on this host: using a private one for the demo (Debian's docker.io; installed now if it is missing).");
-  await installPackages();
-  const { startDockerd } = await import("@berth/test-harness");
-  const engine = await startDockerd();
-  return { host: engine.host, origin: "a private Docker engine, stopped at the end", stop: () => engine.stop() };
+  try {
+    await installPackages();
+    const { startDockerd } = await import("@berth/test-harness");
+    const engine = await startDockerd();
+    return { host: engine.host, origin: "a private Docker engine, stopped at the end", stop: () => engine.stop() };
+  } catch (error) {
+    // No network to install it from, or a container that may not run one: the command task needs none.
+    return `no Docker engine answers on this host, and none can be started: ${error instanceof Error ? error.message.trim() : error}`;
+  }
 }
 
 async function useHostEngine(host: string, say: (line: string) => void): Promise<DemoEngine | string> {
@@ -51,13 +58,14 @@ async function installPackages(): Promise<void> {
   process.stdout.write(stdout + stderr);
 }
 
-function answers(socketPath: string): Promise<boolean> {
+/** What stands between us and a socket: a code like ENOENT, or nothing. */
+function problemAt(socketPath: string): Promise<string | undefined> {
   return new Promise((resolve) => {
     const probe = connect(socketPath);
     probe.once("connect", () => {
       probe.destroy();
-      resolve(true);
+      resolve(undefined);
     });
-    probe.once("error", () => resolve(false));
+    probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
   });
 }

@@ -57,7 +57,10 @@ export async function sharedDockerd(): Promise<Dockerd> {
 export async function startDockerd(options: DockerdOptions = {}): Promise<Dockerd> {
   if (process.getuid?.() !== 0) throw new Error("a Docker engine for tests needs root; or name a running one in BERTH_TEST_DOCKER_HOST");
   const folder = await tempDir("d");
-  const bridge = await createBridge(folder.path);
+  const bridge = await createBridge(folder.path).catch(async (error: unknown) => {
+    await folder.remove();
+    throw error;
+  });
   const host = `unix://${join(folder.path, "docker.sock")}`;
   const api = new DockerApi(host);
   const args = [

@@ -81,6 +81,6 @@ function planCommand(task: TaskInfo, identity: TaskIdentity, options: TaskOption
     environment: plan.environment,
     withheld: plan.withheld,
     gracePeriodMs: (task.kill_policy?.grace_period?.nanoseconds ?? options.killTaskTimeoutMs * 1e6) / 1e6,
-    warnings: [],
+    warnings: plan.warnings,
   };
 }

@@ -179,3 +179,20 @@ test("launch records: a group is refused whole, also for one that neither runtim
   assert.match(String(parsed.get("a")), /neither a Docker container/);
   assert.match(String(parsed.get("b")), /not launched, because task a of its group cannot be/);
 });
+
+test("launch records: a group is refused whole for a command that cannot be started; one that runs is never refused", () => {
+  const group = ["a", "b"];
+  const of = (taskId: string, command: object) => ({ taskInfo: { task_id: { value: taskId }, command } as TaskRecord["taskInfo"] });
+  const parse = (more: Partial<TaskRecord>) =>
+    parseTaskInfos([record("a", { group, ...of("a", { value: "" }), ...more }), record("b", { group, ...of("b", { value: "true" }) })]);
+
+  const parsed = parse({});
+  const adopted = parse({ child: { pid: 1, startTime: "1" } });
+
+  assert.match(String(parsed.get("a")), /command\.value is missing/);
+  assert.match(String(parsed.get("b")), /not launched, because task a of its group cannot be/);
+  assert.deepEqual(
+    [...adopted.values()].map((task) => task instanceof Error),
+    [false, false],
+  );
+});

@@ -1,7 +1,7 @@
 import { TaskFailure } from "@berth/mesos";
 import { parseTaskInfo, type TaskInfo } from "@berth/mesos/task-info";
 import type { TaskRecord } from "@berth/protocol";
-import { isCommandTask } from "../process/process-plan.ts";
+import { checkProcess, isCommandTask } from "../process/process-plan.ts";
 
 /** Parses the TaskInfos of a launch. A group is taken or refused whole: one that is invalid refuses the others with it. */
 export function parseTaskInfos(records: readonly TaskRecord[]): Map<string, TaskInfo | TaskFailure> {
@@ -21,7 +21,9 @@ export function parseTaskInfos(records: readonly TaskRecord[]): Map<string, Task
 function parsedOrFailure(record: TaskRecord): TaskInfo | TaskFailure {
   try {
     const task = parseTaskInfo(record.taskInfo);
-    if (record.child !== undefined || task.container?.docker !== undefined || isCommandTask(task)) return task;
+    if (record.child !== undefined) return task;
+    if (isCommandTask(task)) checkProcess(task);
+    if (task.container?.docker !== undefined || isCommandTask(task)) return task;
     const message = "the TaskInfo is invalid: it has neither a Docker container (container.docker) nor a command of its own (command)";
     return new TaskFailure(message, { state: "TASK_ERROR" });
   } catch (error) {

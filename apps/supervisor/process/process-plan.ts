@@ -13,7 +13,16 @@ export interface ProcessPlan {
   /** Variables of the executor that were not passed on, by name. */
   withheld: string[];
   user?: string;
-  rlimits: Array<{ type: string; soft: number | null; hard: number | null }>;
+  rlimits: Limit[];
+  /** What the TaskInfo asks for and a process does not get, a sentence each. */
+  warnings: string[];
+}
+
+/** A resource limit; null is none. */
+interface Limit {
+  type: string;
+  soft: number | null;
+  hard: number | null;
 }
 
 /** The agent gives executors a PATH only if the operator configured one; a shell without any cannot find `ls`. */
@@ -24,6 +33,11 @@ const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
  * agent. The executors that Berth replaces hand all of it to the task. A task that wants one names it in its own command.
  */
 const WITHHELD = /^(?:(?:EXECUTOR|VAULT|ALLEGRO|BERTH|CONSUL|VAAS)_|MESOS_EXECUTOR_AUTHENTICATION_TOKEN$|MESOS_DOMAIN_SOCKET$)/;
+
+/** Mesos's names of limits (mesos.proto, RLimitInfo.RLimit.Type). */
+const LIMIT = /^RLMT_(?:AS|CORE|CPU|DATA|FSIZE|LOCKS|MEMLOCK|MSGQUEUE|NICE|NOFILE|NPROC|RSS|RTPRIO|RTTIME|SIGPENDING|STACK)$/;
+/** RLIM_INFINITY and what a double makes of numbers near it. */
+const INFINITE_LIMIT = 2 ** 63;
 
 /** What the plan needs to know of the worker that will start the process. */
 export interface WorkerPlace {
@@ -56,13 +70,64 @@ export function planProcess(task: TaskInfo, identity: TaskIdentity, worker: Work
   const command = commandOf(task);
   if (command === undefined) throw invalid("it has neither a Docker container nor a command of its own");
   if (command.value === undefined || command.value === "") throw invalid("command.value is missing");
+  if ([command.value, ...command.arguments].some(hasNul)) throw invalid("its command holds a NUL character, which no program can be given");
+  if (task.container?.mesos?.image !== undefined) {
+    throw invalid("container.mesos.image: Berth runs images by Docker (container.docker), and a command without one on the host itself");
+  }
   const planned = planEnvironment(task, command, identity, worker);
   return {
     argv: command.shell ? ["/bin/sh", "-c", command.value] : [command.value, ...command.arguments.slice(1)],
     ...planned,
     ...(command.user === undefined ? {} : { user: command.user }),
-    rlimits: (task.container?.rlimit_info?.rlimits ?? []).map(({ type, soft, hard }) => ({ type, soft: soft ?? null, hard: hard ?? null })),
+    rlimits: (task.container?.rlimit_info?.rlimits ?? []).map(planLimit),
+    warnings: warningsFor(task),
   };
+}
+
+/** What programs cannot be given is refused before anything is started; its value is not told, because it may be a secret. */
+export function checkValues(environment: Readonly<Record<string, string>>): void {
+  const wrong = Object.keys(environment).find((name) => hasNul(environment[name] as string));
+  if (wrong === undefined) return;
+  throw new TaskFailure(
+    `the value of its variable ${wrong} holds a NUL character, which no environment can; encode it, as base64 for example`,
+  );
+}
+
+function hasNul(text: string): boolean {
+  return text.includes("\0");
+}
+
+function planLimit({ type, soft, hard }: { type: string; soft?: number | undefined; hard?: number | undefined }): Limit {
+  const where = `container.rlimit_info: ${type}`;
+  if (!LIMIT.test(type)) throw invalid(`${where} is no limit that Mesos knows`);
+  if ((soft === undefined) !== (hard === undefined)) throw invalid(`${where} needs both limits, soft and hard, or none for no limit`);
+  if (soft !== undefined && hard !== undefined && soft > hard) throw invalid(`${where} has a soft limit above its hard limit`);
+  return { type, soft: finite(soft), hard: finite(hard) };
+}
+
+function finite(limit: number | undefined): number | null {
+  return limit === undefined || limit >= INFINITE_LIMIT ? null : limit;
+}
+
+function warningsFor(task: TaskInfo): string[] {
+  const { container, command } = task;
+  const ignored = [
+    ["volumes", container?.volumes.length],
+    ["network_infos", container?.network_infos.length],
+    ["hostname", container?.hostname],
+    ["linux_info", container?.linux_info],
+  ].flatMap(([name, value]) => (value === undefined || value === 0 ? [] : [`container.${name}`]));
+  const warnings =
+    ignored.length === 0 ? [] : [`${ignored.join(", ")}: not applied, the task is a process on the host and not a container`];
+  // The agent fetches what the executor's command names, before it starts the executor.
+  if ((command?.uris.length ?? 0) > 0) warnings.push("command.uris: not fetched; the agent fetches those of the executor's command");
+  return warnings;
+}
+
+/** Throws the TaskFailure that {@link planProcess} would throw for this task, wherever it ran. */
+export function checkProcess(task: TaskInfo): void {
+  const identity = { frameworkId: "", executorId: "", containerId: "", taskId: task.task_id.value };
+  planProcess(task, identity, { sandbox: "", path: undefined, process: { pid: 0 } });
 }
 
 function planEnvironment(task: TaskInfo, command: CommandInfo, identity: TaskIdentity, worker: WorkerPlace) {
@@ -70,6 +135,7 @@ function planEnvironment(task: TaskInfo, command: CommandInfo, identity: TaskIde
   const origins: Record<string, string> = {};
   const withheld: string[] = [];
   const set = (name: string, value: string, origin: string): void => {
+    if (/[=\0]/.test(name)) throw invalid(`${JSON.stringify(name)} cannot be the name of a variable`);
     environment[name] = value;
     origins[name] = origin;
   };

@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { TaskFailure } from "@berth/mesos";
 import type { TaskInfo } from "@berth/mesos/task-info";
 import type { Child, ChildExit, TaskRecord, WorkerMessage } from "@berth/protocol";
@@ -5,7 +6,8 @@ import type { Observed, TaskIdentity } from "@berth/runtime";
 import type { WorkerPort } from "../task/ports.ts";
 import type { PlannedTask, TaskRuntime } from "../task/runtime.ts";
 import { findTaskProcesses, killTaskProcesses, type Wanted } from "./marked-processes.ts";
-import { type ProcessPlan, planProcess, type WorkerPlace } from "./process-plan.ts";
+import { countsHere, type PidFinder } from "./pid-here.ts";
+import { checkValues, type ProcessPlan, planProcess, type WorkerPlace } from "./process-plan.ts";
 import type { TaskMark } from "./task-mark.ts";
 import { lookUpUser, userOf } from "./users.ts";
 
@@ -14,6 +16,7 @@ export interface ProcessRuntimeParts {
   record: TaskRecord;
   worker: WorkerPort;
   place: WorkerPlace;
+  pids: PidFinder;
   gracePeriodMs: number;
   /** Processes that SIGTERM spares, by name; SIGKILL spares none. */
   sparedFromSigterm: readonly string[];
@@ -36,10 +39,16 @@ export class ProcessRuntime implements TaskRuntime {
   #plan: ProcessPlan | undefined;
   #added: Record<string, string> = {};
   #environment: Readonly<Record<string, string>> | undefined;
+  /** The child as the worker knows it. */
+  #told: Child | undefined;
+  /** Until its pid for this process is known, one without a start time: nothing is asked of it. */
   #child: Child | undefined;
+  #pid: number | undefined;
   #exit: ChildExit | undefined;
   #startedAt: number | undefined;
+  /** Settles the start under way: with the reason why it failed, or undefined. */
   #spawnAnswer: ((failure: string | undefined) => void) | undefined;
+  #spawnAgain: (() => void) | undefined;
 
   constructor(parts: ProcessRuntimeParts) {
     this.#parts = parts;
@@ -49,7 +58,9 @@ export class ProcessRuntime implements TaskRuntime {
 
   /** What a hello says of the child. */
   workerTold(record: TaskRecord): void {
-    this.#child = record.child ?? this.#child;
+    // The connection broke with the order still on its way: the worker starts nothing twice.
+    if (record.child === undefined && record.exit === undefined) this.#spawnAgain?.();
+    if (record.child !== undefined) this.#takeChild(record.child);
     this.#exit = record.exit ?? this.#exit;
     this.#startedAt ??= this.#child === undefined ? undefined : record.launchedAt;
     if (this.#child !== undefined || this.#exit !== undefined) this.#spawnAnswer?.(undefined);
@@ -58,7 +69,7 @@ export class ProcessRuntime implements TaskRuntime {
   hear(message: Extract<WorkerMessage, { type: "spawned" | "spawnFailed" | "exited" | "output" }>): void {
     switch (message.type) {
       case "spawned":
-        this.#child = message.child;
+        this.#takeChild(message.child);
         this.#startedAt = Date.now();
         this.#spawnAnswer?.(undefined);
         break;
@@ -79,7 +90,7 @@ export class ProcessRuntime implements TaskRuntime {
     const { identity, place, gracePeriodMs } = this.#parts;
     const plan = planProcess(task, identity, place);
     this.#plan = plan;
-    return { environment: { ...plan.environment }, origins: plan.origins, gracePeriodMs, warnings: [] };
+    return { environment: { ...plan.environment }, origins: plan.origins, gracePeriodMs, warnings: [...plan.warnings] };
   }
 
   addEnvironment(variables: Readonly<Record<string, string>>): void {
@@ -89,7 +100,9 @@ export class ProcessRuntime implements TaskRuntime {
   async pull(): Promise<void> {}
 
   async create(environment: Readonly<Record<string, string>>): Promise<void> {
-    this.#environment = { ...environment, ...this.#added };
+    const whole = { ...environment, ...this.#added };
+    checkValues(whole);
+    this.#environment = whole;
   }
 
   async start(signal: AbortSignal): Promise<void> {
@@ -105,20 +118,23 @@ export class ProcessRuntime implements TaskRuntime {
     const failure = await new Promise<string | undefined>((resolve, reject) => {
       this.#spawnAnswer = resolve;
       signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-      this.#parts.worker.send({
-        type: "spawn",
-        taskId: this.#parts.identity.taskId,
-        argv: plan.argv,
-        environment: { ...this.#environment },
-        directory: this.#parts.place.sandbox,
-        output: this.#parts.output(),
-        ...(user === undefined ? {} : { user }),
-        ...(plan.rlimits.length === 0 ? {} : { rlimits: plan.rlimits }),
-      });
+      this.#spawnAgain = () =>
+        this.#parts.worker.send({
+          type: "spawn",
+          taskId: this.#parts.identity.taskId,
+          argv: plan.argv,
+          environment: { ...this.#environment },
+          directory: this.#parts.place.sandbox,
+          output: this.#parts.output(),
+          ...(user === undefined ? {} : { user }),
+          ...(plan.rlimits.length === 0 ? {} : { rlimits: plan.rlimits }),
+        });
+      this.#spawnAgain();
     });
     this.#spawnAnswer = undefined;
+    this.#spawnAgain = undefined;
     this.#environment = {};
-    if (failure !== undefined) throw new TaskFailure(`the process could not be started: ${failure}`);
+    if (failure !== undefined) throw new TaskFailure(`the process could not be started: ${explained(failure, plan.argv[0] ?? "")}`);
   }
 
   async inspect(): Promise<Observed> {
@@ -126,18 +142,34 @@ export class ProcessRuntime implements TaskRuntime {
     if (this.#exit !== undefined) {
       const { exitCode, signal, at, oomKilled } = this.#exit;
       const exit = { exitCode: exitCode ?? 128 + (signal ?? 0), oomKilled: oomKilled === true, finishedAt: at };
-      return { state: "exited", id: String(this.#child?.pid ?? 0), exit: { ...exit, startedAt: this.#startedAt ?? at } };
+      return { state: "exited", id: String(this.#pid ?? 0), exit: { ...exit, startedAt: this.#startedAt ?? at } };
     }
     if (this.#child !== undefined) {
+      // 0 where it cannot be seen from here: nothing is ever asked of somebody else's process.
+      const pid = (await this.#findPid()) ?? 0;
       return {
         state: "running",
-        id: String(this.#child.pid),
-        pid: this.#child.pid,
+        id: String(pid),
+        pid,
         startedAt: this.#startedAt ?? Date.now(),
         addresses: [],
       };
     }
     return this.#environment === undefined ? { state: "absent" } : { state: "created", id: "" };
+  }
+
+  #takeChild(child: Child): void {
+    if (this.#told !== undefined) return;
+    this.#told = child;
+    this.#child = countsHere(this.#parts.place.process) ? child : { ...child, startTime: "" };
+  }
+
+  async #findPid(): Promise<number | undefined> {
+    const told = this.#told;
+    if (told === undefined || this.#pid !== undefined) return this.#pid;
+    this.#pid = await this.#parts.pids.find(told, this.#parts.place.process);
+    if (this.#pid !== undefined) this.#child = { ...told, pid: this.#pid };
+    return this.#pid;
   }
 
   async signal(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
@@ -149,6 +181,20 @@ export class ProcessRuntime implements TaskRuntime {
     }
     const except = signal === "SIGTERM" && sparedFromSigterm.length > 0 ? { except: [...sparedFromSigterm] } : {};
     worker.send({ type: "signal", taskId: identity.taskId, signal: signal === "SIGTERM" ? 15 : 9, ...except });
+  }
+
+  workerDied(): void {
+    // No answer to an order to start will come.
+    this.#spawnAnswer?.("its executor died");
+  }
+
+  /** From the process itself; one that is over, or has cleared its environment, tells nothing. */
+  async environmentOf(names: readonly string[]): Promise<Record<string, string>> {
+    const pid = await this.#findPid();
+    if (pid === undefined) return {};
+    const environ = await readFile(`/proc/${pid}/environ`, "utf8").catch(() => "");
+    const entries = environ.split("\0").map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)] as const);
+    return Object.fromEntries(entries.filter(([name]) => names.includes(name)));
   }
 
   async remove(): Promise<void> {
@@ -172,4 +218,12 @@ export class ProcessRuntime implements TaskRuntime {
   title(): string {
     return `berth-worker ${this.#parts.identity.taskId}`;
   }
+}
+
+/** The worker's words, with what to do where they are the kernel's alone. */
+function explained(failure: string, program: string): string {
+  if (failure === "E2BIG") return `${failure}: its command line and environment are too long for the kernel; one variable may have 128 KiB`;
+  if (failure === "EACCES") return `${failure}: ${program} is not executable for the task's user, or the sandbox is closed to it`;
+  if (failure.startsWith("EPERM: the user")) return `${failure}; changing the user needs a worker that runs as root`;
+  return failure;
 }

@@ -43,7 +43,7 @@ export interface TaskRuntime {
   inspect(signal?: AbortSignal): Promise<Observed>;
   /** A process that is gone is an answer, not an error. */
   signal(signal: "SIGTERM" | "SIGKILL", abort?: AbortSignal): Promise<void>;
-  /** Values that variables have in what an earlier supervisor created, to have them hidden again; never to be shown. */
+  /** Values that variables have in what an earlier supervisor created, as far as they are known, to have them hidden again; never to be shown. */
   environmentOf?(names: readonly string[]): Promise<Record<string, string>>;
   /** The pid by which the running process can be found past the engine; undefined where that cannot be trusted. */
   pidOf?(observed: Observed): number | undefined;
@@ -55,6 +55,8 @@ export interface TaskRuntime {
   remove(): Promise<void>;
   /** What a returning worker's hello says of the task. */
   workerTold?(record: TaskRecord): void;
+  /** The worker is dead: what it was the parent of ends at once, whatever step is under way. */
+  workerDied?(): void;
   /** News from the worker about the child that it started for this task. */
   hear?(message: Extract<WorkerMessage, { type: "spawned" | "spawnFailed" | "exited" | "output" }>): void;
   /** Shown by `ps` as the worker's title. */

@@ -75,6 +75,8 @@ export class Task {
   #waitsFor: string | undefined;
   /** The secrets of a container from an earlier life are hidden again. */
   #hidden = false;
+  /** Some of them cannot be: what the task wrote is repeated nowhere. */
+  #unknownSecrets = false;
   #goneSince: number | undefined;
   #removingSince: number | undefined;
   #pullNotedAt = Number.NEGATIVE_INFINITY;
@@ -201,9 +203,9 @@ export class Task {
 
   /** The worker is away or dead. */
   workerLeft(): void {
-    if (this.#parts.worker.presence === "dead" && this.#checkpoint.stop === undefined) {
-      this.stop("worker-died", "its executor died");
-    }
+    if (this.#parts.worker.presence !== "dead") return this.#changed();
+    if (this.#checkpoint.stop === undefined) this.stop("worker-died", "its executor died");
+    this.runtime.workerDied?.();
     this.#changed();
   }
 
@@ -554,8 +556,11 @@ export class Task {
       const values = (await this.runtime.environmentOf?.(references.map(({ name }) => name))) ?? {};
       for (const { name, reference } of references) {
         const value = values[name];
-        if (value !== undefined && value !== reference) secrets.hide(name, value, reference);
+        if (value === undefined) this.#unknownSecrets = true;
+        else if (value !== reference) secrets.hide(name, value, reference);
       }
+      if (this.#unknownSecrets)
+        this.#note("warning", "secrets in its output are not known any more; its end is told without its last lines");
     } catch (err) {
       this.#hidden = false;
       this.#parts.log.warn({ ...this.#fields(), err }, "the secrets of a running task cannot be hidden again yet");
@@ -737,7 +742,8 @@ export class Task {
 
   #reportOutcome(): void {
     const { outcome, exit } = this.#checkpoint;
-    this.#report(terminalUpdate(outcome as Outcome, exit, this.#lastLines, (text) => this.#parts.secrets.mask(text)));
+    const lastLines = this.#unknownSecrets ? [] : this.#lastLines;
+    this.#report(terminalUpdate(outcome as Outcome, exit, lastLines, (text) => this.#parts.secrets.mask(text)));
   }
 
   #keep(patch: Partial<Checkpoint>): void {

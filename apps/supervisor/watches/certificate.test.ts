@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { parseTaskInfo } from "@berth/mesos/task-info";
 import { type TempDir, tempDir } from "@berth/test-harness";
@@ -22,9 +23,11 @@ after(async () => {
   await folder?.remove();
 });
 
-function makeCertificate(days: number): string {
+const ELLIPTIC = ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
+
+function makeCertificate(days: number, key: readonly string[] = ELLIPTIC): string {
   const paths = ["-keyout", `${folder.path}/key`, "-out", `${folder.path}/cert`];
-  const args = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=t"];
+  const args = ["req", "-x509", "-newkey", ...key, "-nodes", "-subj", "/CN=t"];
   execFileSync("openssl", [...args, "-days", String(days), ...paths], { stdio: "pipe" });
   return execFileSync("cat", [`${folder.path}/cert`], { encoding: "utf8" });
 }
@@ -89,6 +92,35 @@ describe("a launch", () => {
     await assert.rejects(check({ environment, vault: "something else" }), /cannot be read/);
   });
 
+  const forms: Array<[what: string, written: () => string]> = [
+    ["with Windows line ends", () => pem.replaceAll("\n", "\r\n")],
+    ["without a line end behind it", () => pem.trimEnd()],
+    ["with text before it", () => `subject=CN = t\nissuer=CN = t\n\n${pem}`],
+    ["before the chain that issued it", () => pem + makeCertificate(1)],
+    ["behind its key", () => readFileSync(`${folder.path}/key`, "utf8") + pem],
+  ];
+  for (const [what, written] of forms) {
+    test(`with a certificate ${what} is accepted by that one's end`, async () => {
+      assert.deepEqual(await check({ environment: { CERTIFICATE: written() } }), { notAfter });
+    });
+  }
+
+  for (const key of [["ed25519"], ["rsa:2048"], ["ec", "-pkeyopt", "ec_paramgen_curve:secp384r1"]]) {
+    test(`with a certificate of a key of ${key.at(-1)} that lasts for centuries is accepted`, async () => {
+      const kept = (await check({ environment: { CERTIFICATE: makeCertificate(300_000, key) } })) as { notAfter: number };
+
+      assert.ok(kept.notAfter > Date.now() + 299_000 * 24 * HOUR);
+    });
+  }
+
+  test("with a certificate that ends sooner than the range is long is refused for some tasks; a range of 0 stands for three hours", async () => {
+    const environment = { CERTIFICATE: pem };
+    const now = notAfter - 2;
+
+    assert.deepEqual(await check({ environment, now, rangeMs: 1 }), { notAfter });
+    await assert.rejects(check({ environment, now, rangeMs: 0 }), /with RANDOM_EXPIRATION_RANGE this task had to end at/);
+  });
+
   const refused: Array<[what: string, options: () => Parameters<typeof check>[0], message: RegExp]> = [
     ["missing", () => ({}), /asks for a certificate in the variable CERTIFICATE, which is missing/],
     ["empty", () => ({ environment: { CERTIFICATE: "" } }), /which is missing/],
@@ -144,6 +176,32 @@ test("a running task is stopped before its certificate ends, at the same moment 
   assert.equal(first?.[0], "certificate-expiry");
   assert.equal(first?.[1], `its certificate expires at ${new Date(notAfter).toISOString()}`);
 });
+
+for (const [what, ahead, ticks] of [
+  ["set forward, ends a task whose certificate is over by it within a minute", 30 * 24 * HOUR, 1],
+  ["set back, does not end a task too early", -3 * HOUR, 5 * 60],
+] as const) {
+  test(`the host's clock, ${what}`, (t) => {
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    let now = notAfter - 3 * HOUR;
+    const stops: number[] = [];
+    const verdicts = { health: () => {}, check: () => {}, stop: () => void stops.push(now) };
+    const observed = { state: "running" as const, id: "1", pid: 1, startedAt: now, addresses: [] };
+    const hookStates = { certificate: { notAfter } };
+    const watched = { identity, task: taskWith(asking), launchedAt: now, observed, healthyBefore: undefined, hookStates };
+    certificateWatch({ rangeFor: () => 1, now: () => now }, {}).begin(watched, verdicts);
+
+    now += ahead;
+    for (let minute = 0; minute < ticks; minute++) {
+      now += 60_000;
+      t.mock.timers.tick(60_000);
+    }
+    assert.equal(stops.length, ahead > 0 ? 1 : 0);
+
+    for (; now < notAfter + HOUR; now += 60_000) t.mock.timers.tick(60_000);
+    assert.equal(stops.length, 1);
+  });
+}
 
 test("a task that runs without a checked certificate is left alone", () => {
   const stop = certificateWatch({ rangeFor: () => HOUR, now: Date.now }, {});

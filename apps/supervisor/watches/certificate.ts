@@ -6,7 +6,6 @@ import type { TaskIdentity } from "@berth/runtime";
 import { z } from "zod";
 import type { Watch } from "../task/ports.ts";
 import { taskKey } from "../task-key.ts";
-import { startLongTimer } from "./completion-time.ts";
 
 const NAME = "certificate";
 /** The label that asks for it, with the value "true". */
@@ -26,6 +25,9 @@ export interface CertificateParts {
   resolve: (identity: TaskIdentity, reference: string, signal: AbortSignal) => Promise<string | undefined>;
   now: () => number;
 }
+
+/** A certificate ends by the host's clock, which may be set while the task runs: it is looked at again after this long, milliseconds. */
+const LOOK_AGAIN_MS = 60_000;
 
 /** What is kept of a task's certificate: only the hook that checks it sees one that is in Vault. */
 const Kept = z.object({
@@ -75,9 +77,19 @@ export function certificateWatch(
       if (!wantsValidation(task) || !kept.success) return () => {};
       const { notAfter } = kept.data;
       const end = endOfUse(notAfter, identity, rangeFor(executorEnvironment));
-      return startLongTimer(end, now, () => verdicts.stop("certificate-expiry", `its certificate expires at ${timeOf(notAfter)}`));
+      return atTime(end, now, () => verdicts.stop("certificate-expiry", `its certificate expires at ${timeOf(notAfter)}`));
     },
   };
+}
+
+/** Calls `due` once the clock shows a time, milliseconds since the epoch; returns what cancels it. */
+function atTime(time: number, now: () => number, due: () => void): () => void {
+  let timer: NodeJS.Timeout;
+  function arm(): void {
+    timer = setTimeout(() => (now() < time ? arm() : due()), Math.max(0, Math.min(time - now(), LOOK_AGAIN_MS)));
+  }
+  arm();
+  return () => clearTimeout(timer);
 }
 
 function wantsValidation(task: TaskInfo): boolean {

@@ -25,7 +25,7 @@ export function completionTimeWatch(now: () => number): Watch {
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** Calls `due` at a time in milliseconds since the epoch, however far away; returns what cancels it. */
-export function startLongTimer(at: number, now: () => number, due: () => void): () => void {
+function startLongTimer(at: number, now: () => number, due: () => void): () => void {
   let timer: NodeJS.Timeout;
   function arm(): void {
     const rest = at - now();

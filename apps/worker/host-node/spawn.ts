@@ -6,6 +6,13 @@ import type { ChildHandlers, SpawnOptions } from "../core/host.ts";
 const SETPRIV = ["/usr/bin/setpriv", "/bin/setpriv"].find((path) => existsSync(path));
 /** How long the rest of a child's output may take to arrive after its end, milliseconds. */
 const DRAIN_OUTPUT_MS = 250;
+/** Runs a program with further variables. */
+const ENV = ["/usr/bin/env", "/bin/env"].find((path) => existsSync(path));
+/**
+ * What makes the dynamic linker or the C library load code or write files, before a program's first line. The task decides them,
+ * so nothing may heed them before it has the rights of the task's user only.
+ */
+const LOADER_VARIABLE = /^(?:LD_|GCONV_PATH$|GLIBC_TUNABLES$|LOCPATH$|NLSPATH$|MALLOC_TRACE$)/;
 const PRLIMIT = ["/usr/bin/prlimit", "/bin/prlimit"].find((path) => existsSync(path));
 
 /**
@@ -44,18 +51,27 @@ export function spawnChild(options: SpawnOptions, handlers: ChildHandlers): numb
 }
 
 /** Node throws where the arguments are too long (E2BIG) or hold a NUL. */
-function start(program: string, args: readonly string[], { directory, environment, output }: SpawnOptions): ChildProcess | string {
+function start(program: string, args: readonly string[], options: SpawnOptions): ChildProcess | string {
+  const { directory, output } = options;
+  const held = new Set(heldBack(options));
+  const environment = Object.fromEntries(Object.entries(options.environment).filter(([name]) => !held.has(name)));
   const stdio = output === "pipe" ? "pipe" : "inherit";
   try {
     const { spawn } = process.getBuiltinModule("node:child_process");
-    return spawn(program, args, { cwd: directory, env: { ...environment }, detached: true, stdio: ["ignore", stdio, stdio] });
+    return spawn(program, args, { cwd: directory, env: environment, detached: true, stdio: ["ignore", stdio, stdio] });
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     return code === "E2BIG" ? "E2BIG" : `EINVAL: ${message}`;
   }
 }
 
-function wrappers({ user, rlimits = [] }: SpawnOptions): string[] {
+/** Variables that only the task's own program is to see. */
+function heldBack({ environment, user }: SpawnOptions): string[] {
+  return changesUser(user) ? Object.keys(environment).filter((name) => LOADER_VARIABLE.test(name)) : [];
+}
+
+function wrappers(options: SpawnOptions): string[] {
+  const { environment, user, rlimits = [] } = options;
   const before: string[] = [];
   if (rlimits.length > 0 && PRLIMIT !== undefined) {
     before.push(PRLIMIT, ...rlimits.map(({ type, soft, hard }) => `--${limitName(type)}=${soft ?? "unlimited"}:${hard ?? "unlimited"}`));
@@ -69,6 +85,8 @@ function wrappers({ user, rlimits = [] }: SpawnOptions): string[] {
     }
     before.push("--");
   }
+  const held = heldBack(options);
+  if (held.length > 0 && ENV !== undefined) before.push(ENV, ...held.map((name) => `${name}=${environment[name]}`));
   return before;
 }
 
