@@ -179,9 +179,9 @@ function defaults(probe: Probe): Omit<SpawnOptions, "argv"> {
 }
 
 async function start(probe: Probe, options: Spawned): Promise<number> {
-  const pid = await probe.call("spawn", { ...defaults(probe), ...options });
-  assert.equal(typeof pid, "number", String(pid));
-  return pid as number;
+  const spawned = await probe.call("spawn", { ...defaults(probe), ...options });
+  assert.equal(typeof spawned.pid, "number", String(spawned));
+  return spawned.pid as number;
 }
 
 async function ended(probe: Probe, pid: number): Promise<ChildReport> {

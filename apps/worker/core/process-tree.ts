@@ -1,4 +1,5 @@
-import type { Host } from "./host.ts";
+import { holdCgroups, letGoCgroups, processesIn } from "./cgroups.ts";
+import type { ChildCgroup, Host } from "./host.ts";
 
 /** One process as /proc shows it. */
 interface Process {
@@ -17,8 +18,8 @@ export interface TreeRoot {
   startTime: string;
   /** `NAME=value` that every process of the task has in its environment, unless it cleared it; empty where there is none. */
   mark: string;
-  /** cgroup.procs of the task's own cgroups, where they could be made: they list what nothing else finds. */
-  cgroupProcsFiles: readonly string[];
+  /** The task's own cgroups, where they could be made: they list what nothing else finds. */
+  cgroups: readonly ChildCgroup[];
 }
 
 /** The kernel keeps this many characters of a program's name. */
@@ -28,6 +29,8 @@ const SIGTERM = 15;
 const SIGCONT = 18;
 /** A tree that forks while it is killed is walked again until nothing new turns up; each walk kills all that it finds. */
 const MAX_WALKS = 100;
+/** A tree that still grows at this walk is held still, where that can be done. */
+const HOLD_AT_WALK = 2;
 
 /** Pid's start time (field 22 of /proc/<pid>/stat), or null when there is no such process. */
 export function startTimeOf(host: Host, pid: number | "self"): string | null {
@@ -43,6 +46,7 @@ export function signalTree(host: Host, root: TreeRoot, signal: number, except: r
   const spared = signal === SIGKILL ? [] : except.map((name) => name.toLowerCase());
   const done = new Map<number, string>();
   for (let walk = 0; walk < (signal === SIGKILL ? MAX_WALKS : 1); walk++) {
+    if (walk === HOLD_AT_WALK) holdCgroups(host, root.cgroups);
     let fresh = 0;
     for (const process of membersOf(host, root)) {
       if (spared.length > 0 && spared.includes(nameOf(host, process).toLowerCase())) continue;
@@ -56,6 +60,8 @@ export function signalTree(host: Host, root: TreeRoot, signal: number, except: r
     }
     if (fresh === 0) break;
   }
+  // Always: a supervisor or an operator may have left it held, and then no SIGKILL would ever take effect.
+  if (signal === SIGKILL) letGoCgroups(host, root.cgroups);
   return done.size;
 }
 
@@ -78,9 +84,7 @@ function membersOf(host: Host, root: TreeRoot): Process[] {
   const leader = readProcess(host, String(root.pid));
   const ours = leader === undefined || leader.startTime === root.startTime;
   if (ours && all.has(root.pid)) members.add(root.pid);
-  for (const file of root.cgroupProcsFiles) {
-    for (const line of (host.readTextFile(file) ?? "").split("\n")) if (all.has(Number(line))) members.add(Number(line));
-  }
+  for (const { directory } of root.cgroups) for (const pid of processesIn(host, directory)) if (all.has(pid)) members.add(pid);
   for (const process of all.values()) {
     // The root is the leader of a session of its own: whoever is in that session is the task's, its parent gone or not.
     if (ours && process.session === root.pid && Number(process.startTime) >= Number(root.startTime)) members.add(process.pid);

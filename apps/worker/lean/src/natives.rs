@@ -54,14 +54,14 @@ fn install_sockets<'js>(natives: &Object<'js>, machine: &Rc<Machine>) -> Result<
 fn install_processes<'js>(natives: &Object<'js>, machine: &Rc<Machine>) -> Result<()> {
     let [spawner, signals] = std::array::from_fn(|_| machine.clone());
     define!(natives,
-        // [pid], [pid, stdout, stderr] or [-errno, step].
+        // [pid, joined], [pid, joined, stdout, stderr] or [-errno, step].
         "spawn": move |request: spawn::Request| -> Vec<i32> {
             match spawn::spawn(request) {
                 Err(failure) => vec![-failure.errno, failure.step],
                 Ok(started) => {
                     let pipes = started.pipes.map_or(Vec::new(), |(stdout, stderr)| vec![stdout, stderr]);
                     let ids = pipes.into_iter().map(|pipe| add_pipe(&spawner, pipe));
-                    [started.pid as i32].into_iter().chain(ids).collect()
+                    [started.pid, started.joined.into()].into_iter().chain(ids).collect()
                 }
             }
         },
