@@ -35,7 +35,7 @@ export class CommandStage implements AsyncDisposable {
   executor(environment: Record<string, string> = {}, before = ""): LocalExecutor {
     return this.agent.startExecutor({
       executorId: `x-${randomBytes(5).toString("hex")}`,
-      command: `${before === "" ? "" : `${before}; `}exec ${program("berth-worker")}`,
+      command: `${before === "" ? "" : `${before}; `}exec ${process.env.BERTH_TEST_WORKER ?? program("berth-worker")}`,
       environment: { PATH: process.env.PATH ?? "", BERTH_SOCKET: this.supervisor.socket, ...environment },
     });
   }

@@ -201,10 +201,10 @@ export class Task {
 
   /** The worker is away or dead. */
   workerLeft(): void {
-    if (this.#parts.worker.presence === "dead" && this.#checkpoint.stop === undefined) {
-      this.stop("worker-died", "its executor died");
-    }
-    this.#changed();
+    if (this.#parts.worker.presence !== "dead") return this.#changed();
+    if (this.#checkpoint.stop === undefined) this.stop("worker-died", "its executor died");
+    // A process ends with its worker.
+    this.observeAgain();
   }
 
   held(sequence: number): void {

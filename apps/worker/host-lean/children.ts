@@ -86,8 +86,9 @@ export class LeanChildren {
 
   #explain(error: string, step: number, { argv, directory }: SpawnOptions): string {
     if (step !== 0) return `${error}: ${SPAWN_STEPS[step] ?? "it could not be prepared"}`;
-    if (error !== "ENOENT") return error;
     const [program = ""] = argv;
+    if (error === "EACCES") return `EACCES: ${program} is not executable, or the directory ${directory} may not be entered`;
+    if (error !== "ENOENT") return error;
     if (!this.#native.exists(wellFormed(directory))) return `ENOENT: the directory ${directory} does not exist`;
     return program.includes("/") ? `ENOENT: ${program} does not exist` : `ENOENT: ${program} is in no directory of PATH`;
   }
