@@ -82,12 +82,31 @@ for (const [name, mount] of HIERARCHIES) {
       assert.deepEqual(cgroup.ofTasks(), []);
     });
 
+    test("a kill ends chains of processes that only fork and end, faster than they can be listed", async () => {
+      await using cgroup = makeCgroup(mount);
+      const mark = newMark();
+      const task = shellTask(`for i in 1 2 3 4; do sh ${chain(mark)} ${mark} & done; sleep ${mark}; wait`);
+      const executor = stage.launch(task, {}, cgroup.enter);
+      await state(executor, task, "TASK_RUNNING");
+      const list = `${cgroup.directory}/${cgroup.ofTasks()[0]}/cgroup.procs`;
+      // A link of a chain is gone before anybody can look at it in /proc.
+      await waitFor(() => readFileSync(list, "utf8").split("\n").length > 3, { what: "the chains" });
+
+      executor.kill(task.task_id.value, { gracePeriodMs: 200 });
+      await state(executor, task, "TASK_KILLED");
+      await executor.exited;
+
+      // With anybody in it the cgroup could not be removed.
+      assert.deepEqual([cgroup.ofTasks(), processesWith(mark)], [[], []]);
+    });
+
     test("the worker's SIGKILL ends them too, and takes the cgroup along, and nothing of another task", async () => {
       await using cgroup = makeCgroup(mount);
       const [mark, others] = [newMark(), newMark()];
       const neighbour = shellTask(`(setsid env -i sleep ${others} &); exec sleep ${others}`);
       const other = stage.launch(neighbour, {}, cgroup.enter);
-      const task = shellTask(`sh ${daemons(mark)} & (setsid env -i sh -c "trap '' TERM HUP; sleep ${mark} & wait" &); sleep ${mark}; wait`);
+      const daemon = `(setsid env -i sh -c "trap '' TERM HUP; sleep ${mark} & wait" &)`;
+      const task = shellTask(`sh ${daemons(mark)} & sh ${chain(mark)} & ${daemon}; sleep ${mark}; wait`);
       const executor = stage.launch(task, {}, cgroup.enter);
       await state(other, neighbour, "TASK_RUNNING");
       await state(executor, task, "TASK_RUNNING");
@@ -141,6 +160,13 @@ for (const [name, mount] of HIERARCHIES) {
 function daemons(mark: string): string {
   const path = `${stage.folder.path}/daemons-${mark}`;
   writeFileSync(path, `trap '' TERM HUP\nsleep ${mark} &\nsleep 0.03\n(setsid env -i PATH=/usr/bin:/bin sh ${path} &)\n`);
+  return path;
+}
+
+/** A script whose copies each start the next one, as another session's, and end. */
+function chain(mark: string): string {
+  const path = `${stage.folder.path}/chain-${mark}`;
+  writeFileSync(path, `trap '' TERM HUP\nenv -i /usr/bin/setsid /bin/sh ${path} ${mark} &\n`);
   return path;
 }
 

@@ -51,9 +51,10 @@ export async function killTaskProcesses(wanted: Wanted): Promise<number> {
   const { cgroups = [] } = wanted;
   const killed = new Set<number>();
   for (let search = 0; search < MAX_SEARCHES; search++) {
-    for (const pid of await killInCgroups(cgroups)) killed.add(pid);
+    const inCgroups = await killInCgroups(cgroups);
+    for (const pid of inCgroups) killed.add(pid);
     const found = await findTaskProcesses(wanted);
-    if (found.length === 0) break;
+    if (found.length === 0 && inCgroups.length === 0) break;
     for (const { pid, startTime } of found) {
       // The pid may have been used again since it was found.
       if (readStat(pid)?.startTime !== startTime) continue;

@@ -13,6 +13,8 @@ const MOUNT = "/sys/fs/cgroup";
 const HIERARCHIES = [MOUNT, `${MOUNT}/unified`, `${MOUNT}/freezer`, `${MOUNT}/memory`];
 /** So far down cgroups are searched. */
 const MAX_DEPTH = 16;
+const MAX_ROUNDS = 1000;
+const HOLD_AT_ROUND = 3;
 
 /**
  * Of the directories that a worker says it made for a task, those that it can have made: in the cgroup filesystem, and named after this
@@ -51,51 +53,45 @@ function isOfOwnNamespace({ pidNamespace }: CgroupOwner): boolean {
 
 /** The pids in these cgroups and in what is below them. */
 export async function pidsIn(cgroups: readonly string[]): Promise<number[]> {
-  const pids = new Set<number>();
-  for (const directory of await withBelow(cgroups)) {
-    for (const line of readText(`${directory}/cgroup.procs`).split("\n")) if (line !== "") pids.add(Number(line));
-  }
-  return [...pids];
+  return listed(await withBelow(cgroups));
 }
 
 /**
- * SIGKILL for all that is in these cgroups now, at one stroke: by `cgroup.kill` (v2), or held still by the freezer while it is killed one by
- * one (v1). Where neither is to be had (v1's memory hierarchy alone, Linux before 5.14), a tree that forks may need another call. Returns the pids.
+ * SIGKILL for all that is in these cgroups. v2 does it at one stroke (`cgroup.kill`). Otherwise what is listed is killed until the list has
+ * nobody new: a process that has got its SIGKILL forks no more, so whoever is missed is listed the next time. A tree that forks faster
+ * than that is held still by v1's freezer. Returns the pids.
  */
 export async function killInCgroups(cgroups: readonly string[]): Promise<number[]> {
-  const pids = (await pidsIn(cgroups)).filter((pid) => pid > 1);
-  // Should this very process have been put there, nothing is done: a root daemon that somebody moved is not the task's.
-  if (pids.length === 0 || pids.includes(process.pid)) return [];
-  for (const directory of cgroups) if (!write(`${directory}/cgroup.kill`, "1")) write(`${directory}/freezer.state`, "FROZEN");
-  const killed = new Set(pids);
-  try {
-    for (const pid of await pidsIn(cgroups)) {
-      // The pid may have been used again since it was listed.
-      if (pid <= 1 || !isIn(pid, cgroups)) continue;
+  const all = await withBelow(cgroups);
+  const killed = new Set<number>();
+  // Without a pause from here on: it is a race. Should this very process have been put there, it is not the task's.
+  for (let round = 0; round < MAX_ROUNDS && !listed(all).includes(process.pid); round++) {
+    const fresh = listed(all).filter((pid) => !killed.has(pid));
+    if (fresh.length === 0) break;
+    if (round === 0) for (const directory of cgroups) write(`${directory}/cgroup.kill`, "1");
+    if (round === HOLD_AT_ROUND) for (const directory of cgroups) write(`${directory}/freezer.state`, "FROZEN");
+    for (const pid of fresh) {
+      killed.add(pid);
       try {
         process.kill(pid, "SIGKILL");
-        killed.add(pid);
       } catch {} // It ended by itself.
     }
-  } finally {
-    // Also what its worker held still when it died.
-    for (const directory of cgroups) write(`${directory}/freezer.state`, "THAWED");
   }
+  // Always: its worker may have died while it held it still, and what is held does not die.
+  for (const directory of cgroups) write(`${directory}/freezer.state`, "THAWED");
   return [...killed];
+}
+
+function listed(directories: readonly string[]): number[] {
+  const pids = directories.flatMap((directory) => readText(`${directory}/cgroup.procs`).split("\n").map(Number));
+  // 0 is an empty line, or a process of another pid namespace.
+  return pids.filter((pid) => pid > 1);
 }
 
 /** Removes cgroups that are empty, with what is below them. False where one is not, if only for a process that is just ending. */
 export async function removeCgroups(cgroups: readonly string[]): Promise<boolean> {
   for (const directory of (await withBelow(cgroups)).reverse()) await rmdir(directory).catch(() => {});
   return !cgroups.some((directory) => existsSync(directory));
-}
-
-/** Whether a process is in one of these cgroups, by what the kernel says of it. */
-function isIn(pid: number, cgroups: readonly string[]): boolean {
-  const names = cgroups.map((directory) => `/${basename(directory)}`);
-  return readText(`/proc/${pid}/cgroup`)
-    .split("\n")
-    .some((line) => names.some((name) => line.endsWith(name) || line.includes(`${name}/`)));
 }
 
 /** These and all that are below them; each before what is in it. */

@@ -1,6 +1,6 @@
 import type { Child, ChildExit, Spawn } from "@berth/protocol";
 import { toBase64 } from "./bytes.ts";
-import { killCgroups, removeCgroups } from "./cgroups.ts";
+import { removeCgroups } from "./cgroups.ts";
 import type { ChildCgroup, Host } from "./host.ts";
 import { signalTree, startTimeOf, type TreeRoot, treeIsEmpty } from "./process-tree.ts";
 import { hadOomKill, makeTaskCgroup, type TaskCgroup } from "./task-cgroup.ts";
@@ -85,7 +85,6 @@ export class Children {
     if (signal === SIGTERM) running.asked = true;
     // After a SIGKILL nothing has time any more.
     if (signal === SIGKILL) running.asked = false;
-    if (signal === SIGKILL) killCgroups(this.#host, running.cgroup.cgroups);
     signalTree(this.#host, running.root, signal, except);
   }
 

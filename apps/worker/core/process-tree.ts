@@ -1,4 +1,4 @@
-import { holdCgroups, letGoCgroups, processesIn } from "./cgroups.ts";
+import { killCgroups, processesIn } from "./cgroups.ts";
 import type { ChildCgroup, Host } from "./host.ts";
 
 /** One process as /proc shows it. */
@@ -29,8 +29,6 @@ const SIGTERM = 15;
 const SIGCONT = 18;
 /** A tree that forks while it is killed is walked again until nothing new turns up; each walk kills all that it finds. */
 const MAX_WALKS = 100;
-/** A tree that still grows at this walk is held still, where that can be done. */
-const HOLD_AT_WALK = 2;
 
 /** Pid's start time (field 22 of /proc/<pid>/stat), or null when there is no such process. */
 export function startTimeOf(host: Host, pid: number | "self"): string | null {
@@ -45,8 +43,8 @@ export function startTimeOf(host: Host, pid: number | "self"): string | null {
 export function signalTree(host: Host, root: TreeRoot, signal: number, except: readonly string[] = []): number {
   const spared = signal === SIGKILL ? [] : except.map((name) => name.toLowerCase());
   const done = new Map<number, string>();
+  if (signal === SIGKILL) killCgroups(host, root.cgroups);
   for (let walk = 0; walk < (signal === SIGKILL ? MAX_WALKS : 1); walk++) {
-    if (walk === HOLD_AT_WALK) holdCgroups(host, root.cgroups);
     let fresh = 0;
     for (const process of membersOf(host, root)) {
       if (spared.length > 0 && spared.includes(nameOf(host, process).toLowerCase())) continue;
@@ -60,14 +58,15 @@ export function signalTree(host: Host, root: TreeRoot, signal: number, except: r
     }
     if (fresh === 0) break;
   }
-  // Always: a supervisor or an operator may have left it held, and then no SIGKILL would ever take effect.
-  if (signal === SIGKILL) letGoCgroups(host, root.cgroups);
   return done.size;
 }
 
 /** Whether anything of the task still runs. */
 export function treeIsEmpty(host: Host, root: TreeRoot): boolean {
-  return membersOf(host, root).length === 0;
+  if (membersOf(host, root).length > 0) return false;
+  // A process that was born while /proc was listed, of one that has ended since, is on no other list.
+  const self = host.pid();
+  return root.cgroups.every(({ directory }) => processesIn(host, directory).every((pid) => pid === self));
 }
 
 /** The living processes of a task. Never this process itself, nor one that it does not own. */
@@ -84,7 +83,13 @@ function membersOf(host: Host, root: TreeRoot): Process[] {
   const leader = readProcess(host, String(root.pid));
   const ours = leader === undefined || leader.startTime === root.startTime;
   if (ours && all.has(root.pid)) members.add(root.pid);
-  for (const { directory } of root.cgroups) for (const pid of processesIn(host, directory)) if (all.has(pid)) members.add(pid);
+  for (const pid of root.cgroups.flatMap(({ directory }) => processesIn(host, directory))) {
+    // It may be younger than the list of all.
+    const process = all.get(pid) ?? readProcess(host, String(pid));
+    if (process?.alive !== true) continue;
+    all.set(pid, process);
+    members.add(pid);
+  }
   for (const process of all.values()) {
     // The root is the leader of a session of its own: whoever is in that session is the task's, its parent gone or not.
     if (ours && process.session === root.pid && Number(process.startTime) >= Number(root.startTime)) members.add(process.pid);
