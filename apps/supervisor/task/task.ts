@@ -203,8 +203,8 @@ export class Task {
   workerLeft(): void {
     if (this.#parts.worker.presence !== "dead") return this.#changed();
     if (this.#checkpoint.stop === undefined) this.stop("worker-died", "its executor died");
-    // A process ends with its worker.
-    this.observeAgain();
+    this.runtime.workerDied?.();
+    this.#changed();
   }
 
   held(sequence: number): void {
