@@ -1,5 +1,4 @@
 import { encodeRecord, FramingError, RecordDecoder } from "@berth/recordio";
-import { fromBase64, toBase64 } from "../core/bytes.ts";
 import type { ChildHandlers, Connection, ConnectionHandlers, Host, Spawned, SpawnOptions } from "../core/host.ts";
 
 /** A request of a test, one record on the probe's control socket; the answer is `{id, result}` or `{id, error}`. */
@@ -92,9 +91,10 @@ class Probe {
       signals: () => this.#signals,
       setTimers: (timers: Array<[name: string, delay: number]>, cancelled: string[]) => this.#setTimers(timers, cancelled),
       timers: () => this.#timers,
-      recode: (base64: string) => host.decodeUtf8(fromBase64(base64)),
-      encode: (text: string) => toBase64(host.encodeUtf8(text)),
-      randomBytes: (count: number) => toBase64(host.randomBytes(count)),
+      recode: (base64: string) => host.decodeUtf8(host.decodeBase64(base64)),
+      encode: (text: string) => host.encodeBase64(host.encodeUtf8(text)),
+      recode64: (base64: string) => host.encodeBase64(host.decodeBase64(base64)),
+      randomBytes: (count: number) => host.encodeBase64(host.randomBytes(count)),
       writeDescriptor: (fd: 1 | 2, text: string, times: number) => {
         for (let count = 0; count < times; count++) host.writeDescriptor(fd, host.encodeUtf8(text));
       },

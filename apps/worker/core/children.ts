@@ -1,5 +1,4 @@
 import type { Child, ChildExit, Spawn } from "@berth/protocol";
-import { toBase64 } from "./bytes.ts";
 import { removeCgroups } from "./cgroups.ts";
 import type { ChildCgroup, Host } from "./host.ts";
 import { signalTree, startTimeOf, type TreeRoot, treeIsEmpty } from "./process-tree.ts";
@@ -59,7 +58,7 @@ export class Children {
       {
         output: (stream, bytes) => {
           this.#host.writeDescriptor(stream === "stdout" ? 1 : 2, bytes);
-          this.#handlers.output(spawn.taskId, stream, toBase64(bytes));
+          this.#handlers.output(spawn.taskId, stream, this.#host.encodeBase64(bytes));
         },
         exit: (code, signal) => this.#ended(spawn.taskId, code, signal),
       },

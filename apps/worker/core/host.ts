@@ -114,6 +114,10 @@ export interface Host {
   encodeUtf8(text: string): Uint8Array;
   /** Malformed bytes become U+FFFD. */
   decodeUtf8(bytes: Uint8Array): string;
+  /** Standard base64 with padding. */
+  encodeBase64(bytes: Uint8Array): string;
+  /** Characters outside of the alphabet are passed over. */
+  decodeBase64(text: string): Uint8Array;
   randomBytes(count: number): Uint8Array;
 
   /** Ends the process once queued output is written, or after two seconds. Never returns to the caller's callback loop. */

@@ -51,6 +51,8 @@ export interface Native {
 
   encodeUtf8(text: string): ArrayBuffer;
   decodeUtf8(buffer: ArrayBuffer, offset: number, length: number): string;
+  encodeBase64(buffer: ArrayBuffer, offset: number, length: number): string;
+  decodeBase64(text: string): ArrayBuffer;
   randomBytes(count: number): ArrayBuffer;
 }
 
