@@ -245,7 +245,8 @@ describe("the worker's death by SIGKILL", () => {
     writeFileSync(`${folder}/slow-hook`, `#!/bin/sh\nexec sleep ${hookMark}\n`, { mode: 0o755 });
     const config = { hooks: [{ exec: `${folder}/slow-hook`, stages: ["beforeStop"], timeout: "120s" }] };
     writeFileSync(`${folder}/slow-hook.yaml`, JSON.stringify(config), { mode: 0o600 });
-    await using own = await CommandStage.start({ BERTH_CONFIG: `${folder}/slow-hook.yaml` });
+    // With so short a window the search for what dead workers left comes every 30 s only: it is not what is asked about.
+    await using own = await CommandStage.start({ BERTH_CONFIG: `${folder}/slow-hook.yaml`, EXECUTOR_ADOPTION_WINDOW: "1ms" });
     const task = shellTask(`(setsid sleep ${mark} &); exec sleep ${mark}`);
     const executor = own.launch(task);
     await state(executor, task, "TASK_RUNNING");

@@ -148,14 +148,6 @@ export class ProcessRuntime implements TaskRuntime {
     worker.send({ type: "signal", taskId: identity.taskId, signal: signal === "SIGTERM" ? 15 : 9, ...except });
   }
 
-  workerDied(): void {
-    // What fails here is done again by the next inspection.
-    this.#endWithoutWorker().then(
-      () => this.#parts.onNews(),
-      () => {},
-    );
-  }
-
   async remove(): Promise<void> {
     if (this.#parts.worker.presence === "dead") await killTaskProcesses(this.#left());
   }

@@ -55,8 +55,6 @@ export interface TaskRuntime {
   remove(): Promise<void>;
   /** What a returning worker's hello says of the task. */
   workerTold?(record: TaskRecord): void;
-  /** The worker is dead: what it was the parent of ends at once, whatever step is under way. */
-  workerDied?(): void;
   /** News from the worker about the child that it started for this task. */
   hear?(message: Extract<WorkerMessage, { type: "spawned" | "spawnFailed" | "exited" | "output" }>): void;
   /** Shown by `ps` as the worker's title. */
