@@ -273,6 +273,28 @@ describe("the worker's death by SIGKILL", () => {
     });
   }
 
+  test("ends what is left at once, also in the middle of a stop whose hook still waits", async () => {
+    const folder = stage.folder.path;
+    const [mark, hookMark] = [newMark(), newMark()];
+    writeFileSync(`${folder}/slow-hook`, `#!/bin/sh\nexec sleep ${hookMark}\n`, { mode: 0o755 });
+    const config = { hooks: [{ exec: `${folder}/slow-hook`, stages: ["beforeStop"], timeout: "120s" }] };
+    writeFileSync(`${folder}/slow-hook.yaml`, JSON.stringify(config), { mode: 0o600 });
+    // With so short a window the search for what dead workers left comes every 30 s only: it is not what is asked about.
+    await using own = await CommandStage.start({ BERTH_CONFIG: `${folder}/slow-hook.yaml`, EXECUTOR_ADOPTION_WINDOW: "1ms" });
+    const task = shellTask(`(setsid sleep ${mark} &); exec sleep ${mark}`);
+    const executor = own.launch(task);
+    await state(executor, task, "TASK_RUNNING");
+    await waitFor(() => processesWith(mark).length === 2, { what: "the tree" });
+    executor.kill(task.task_id.value, { gracePeriodMs: 600_000 });
+    const [hook] = await waitFor(() => processesWith(hookMark).length > 0 && processesWith(hookMark), { what: "the hook" });
+
+    process.kill(executor.pid as number, "SIGKILL");
+
+    await allGone(mark, "the end of what the worker left");
+    assert.deepEqual(processesWith(hookMark), [hook]);
+    process.kill(hook as number, "SIGKILL");
+  });
+
   test("while the supervisor is away: the next one finds what is left", async () => {
     await using own = await CommandStage.start();
     const mark = newMark();

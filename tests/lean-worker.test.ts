@@ -12,6 +12,8 @@ import { projectRoot } from "../scripts/node-path.mjs";
 const SUITES: ReadonlyArray<[what: string, file: string, pattern?: string]> = [
   ["the session with the agent", "../apps/worker/tests/session.test.ts"],
   ["processes of command tasks", "../apps/worker/tests/children.test.ts"],
+  ["trees of processes, and what outlives what", "./command-tasks.test.ts"],
+  ["cgroups of tasks", "./command-tasks-cgroups.test.ts"],
   ["the way with a real supervisor", "./end-to-end.test.ts", "the worker|a command task"],
   ["what a command task is started with", "./command-tasks-environment.test.ts"],
 ];

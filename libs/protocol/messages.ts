@@ -36,6 +36,11 @@ export interface ChildExit {
 export interface Child {
   pid: number;
   startTime: string;
+  /**
+   * The directories of the cgroups that were made for the task, named as `taskCgroupName` says; absent where none could be made. When
+   * the worker dies, the supervisor kills what is in them and removes them.
+   */
+  cgroups?: string[];
 }
 
 /** What a worker holds of one task. */

@@ -27,7 +27,9 @@ const wanted = z.object({
   cause: z.enum(["framework", "agent", "signal"]),
 });
 
-const child = z.object({ pid: z.number().int().positive(), startTime: text });
+/** More than there are hierarchies. */
+const MAX_CGROUPS = 16;
+const child = z.object({ pid: z.number().int().positive(), startTime: text, cgroups: z.array(id).max(MAX_CGROUPS).optional() });
 const exit = z.object({
   exitCode: z.number().int().optional(),
   signal: z.number().int().optional(),

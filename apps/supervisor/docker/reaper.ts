@@ -4,6 +4,7 @@ import type { DockerEngine, ListedContainer } from "@berth/runtime/docker/engine
 import type { Executors } from "../executor/executors.ts";
 import { lifeOf } from "../executor/process-life.ts";
 import { killTaskProcesses } from "../process/marked-processes.ts";
+import { orphanedCgroups } from "../process/task-cgroups.ts";
 import type { TaskLog } from "../task/ports.ts";
 import { identityOf, orphanFromLabels } from "./labels.ts";
 
@@ -70,7 +71,8 @@ export class Reaper {
 
   /** Processes of command tasks whose worker died while no supervisor was there to see it. */
   async #reapProcesses(): Promise<void> {
-    const killed = await killTaskProcesses({ mark: (mark) => lifeOf(mark.worker) === "gone" });
+    const cgroups = await orphanedCgroups();
+    const killed = await killTaskProcesses({ mark: (mark) => lifeOf(mark.worker) === "gone", cgroups });
     if (killed > 0) this.#parts.log.warn({ killed }, "processes of command tasks were left by workers that are gone; they are killed");
   }
 

@@ -4,6 +4,7 @@ import { setImmediate } from "node:timers/promises";
 import type { Child } from "@berth/protocol";
 import { pause } from "@berth/retry";
 import { type ProcessStat, readStat } from "../executor/process-life.ts";
+import { killInCgroups, pidsIn, removeCgroups } from "./task-cgroups.ts";
 import { parseTaskMark, TASK_MARK, type TaskMark } from "./task-mark.ts";
 
 /** Which processes are looked for. */
@@ -12,6 +13,8 @@ export interface Wanted {
   mark: (mark: TaskMark) => boolean;
   /** A task's root, where it is known: whoever is in its session is the task's, marked or not. */
   root?: Child;
+  /** Cgroups that hold nothing but such processes: directories that are known to be Berth's. */
+  cgroups?: readonly string[];
 }
 
 const PREFIX = `${TASK_MARK}=`;
@@ -23,10 +26,10 @@ const SEARCH_AGAIN_MS = 5;
 const BATCH = 100;
 
 /**
- * The living processes of command tasks that `wanted` names: those that carry a mark, what descends from them, and what is in their
- * sessions. Only for what has no worker any more: while one lives, it is the parent and knows better.
+ * The living processes of command tasks that `wanted` names: those that carry a mark or are in a cgroup, what descends from them, and what
+ * is in their sessions. Only for what has no worker any more: while one lives, it is the parent and knows better.
  */
-export async function findTaskProcesses({ mark, root }: Wanted): Promise<ProcessStat[]> {
+export async function findTaskProcesses({ mark, root, cgroups = [] }: Wanted): Promise<ProcessStat[]> {
   const all = new Map<number, ProcessStat>();
   const found = new Set<number>();
   for (const [index, name] of (await readdir("/proc")).entries()) {
@@ -37,27 +40,32 @@ export async function findTaskProcesses({ mark, root }: Wanted): Promise<Process
     const carried = markOf(stat.pid);
     if (carried !== undefined && mark(carried)) found.add(stat.pid);
   }
+  for (const pid of await pidsIn(cgroups)) if (all.has(pid)) found.add(pid);
   addSession(all, found, root);
   addKin(all, found);
   return [...found].map((pid) => all.get(pid)).filter((stat) => stat !== undefined);
 }
 
-/** SIGKILL for every process that `wanted` names, until none is left. Returns how many there were. */
+/** SIGKILL for every process that `wanted` names, until none is left; then its cgroups are removed. Returns how many there were. */
 export async function killTaskProcesses(wanted: Wanted): Promise<number> {
-  const killed = new Set<string>();
+  const { cgroups = [] } = wanted;
+  const killed = new Set<number>();
   for (let search = 0; search < MAX_SEARCHES; search++) {
+    const inCgroups = await killInCgroups(cgroups);
+    for (const pid of inCgroups) killed.add(pid);
     const found = await findTaskProcesses(wanted);
-    if (found.length === 0) break;
+    if (found.length === 0 && inCgroups.length === 0) break;
     for (const { pid, startTime } of found) {
       // The pid may have been used again since it was found.
       if (readStat(pid)?.startTime !== startTime) continue;
       try {
         process.kill(pid, "SIGKILL");
-        killed.add(`${pid} ${startTime}`);
+        killed.add(pid);
       } catch {} // It ended by itself.
     }
     await pause(SEARCH_AGAIN_MS);
   }
+  for (let round = 0; round < MAX_SEARCHES && !(await removeCgroups(cgroups)); round++) await pause(SEARCH_AGAIN_MS);
   return killed.size;
 }
 

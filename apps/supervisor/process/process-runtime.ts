@@ -5,9 +5,10 @@ import type { Child, ChildExit, TaskRecord, WorkerMessage } from "@berth/protoco
 import type { Observed, TaskIdentity } from "@berth/runtime";
 import type { WorkerPort } from "../task/ports.ts";
 import type { PlannedTask, TaskRuntime } from "../task/runtime.ts";
-import { findTaskProcesses, killTaskProcesses, type Wanted } from "./marked-processes.ts";
+import { killTaskProcesses, type Wanted } from "./marked-processes.ts";
 import { countsHere, type PidFinder } from "./pid-here.ts";
 import { checkValues, type ProcessPlan, planProcess, type WorkerPlace } from "./process-plan.ts";
+import { ownCgroups } from "./task-cgroups.ts";
 import type { TaskMark } from "./task-mark.ts";
 import { lookUpUser, userOf } from "./users.ts";
 
@@ -138,7 +139,7 @@ export class ProcessRuntime implements TaskRuntime {
   }
 
   async inspect(): Promise<Observed> {
-    if (this.#parts.worker.presence === "dead") await this.#inspectWithoutWorker();
+    if (this.#parts.worker.presence === "dead") await this.#endWithoutWorker();
     if (this.#exit !== undefined) {
       const { exitCode, signal, at, oomKilled } = this.#exit;
       const exit = { exitCode: exitCode ?? 128 + (signal ?? 0), oomKilled: oomKilled === true, finishedAt: at };
@@ -174,11 +175,7 @@ export class ProcessRuntime implements TaskRuntime {
 
   async signal(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
     const { identity, worker, sparedFromSigterm } = this.#parts;
-    if (worker.presence === "dead") {
-      // The kernel has killed the root with its worker; what is left in the background has nobody to be graceful to.
-      await killTaskProcesses(this.#left());
-      return;
-    }
+    if (worker.presence === "dead") return this.#endWithoutWorker();
     const except = signal === "SIGTERM" && sparedFromSigterm.length > 0 ? { except: [...sparedFromSigterm] } : {};
     worker.send({ type: "signal", taskId: identity.taskId, signal: signal === "SIGTERM" ? 15 : 9, ...except });
   }
@@ -201,13 +198,21 @@ export class ProcessRuntime implements TaskRuntime {
     if (this.#parts.worker.presence === "dead") await killTaskProcesses(this.#left());
   }
 
-  async #inspectWithoutWorker(): Promise<void> {
-    if (this.#exit === undefined && (await findTaskProcesses(this.#left())).length === 0) this.#exit = { signal: 9, at: Date.now() };
+  /**
+   * The kernel has killed the root with its worker; what is left in the background has nobody to be graceful to, and waits for no
+   * hook that a stop may have.
+   */
+  async #endWithoutWorker(): Promise<void> {
+    await killTaskProcesses(this.#left());
+    this.#exit ??= { signal: 9, at: Date.now() };
   }
 
   /** What a dead worker left of this task. */
   #left(): Wanted {
-    return { mark: (mark) => this.#isOurs(mark), ...(this.#child === undefined ? {} : { root: this.#child }) };
+    const { identity, place } = this.#parts;
+    const root = this.#child;
+    const cgroups = ownCgroups(root?.cgroups ?? [], identity.taskId, place.process);
+    return { mark: (mark) => this.#isOurs(mark), cgroups, ...(root === undefined ? {} : { root }) };
   }
 
   #isOurs(mark: TaskMark): boolean {

@@ -206,7 +206,8 @@ export class Task {
     if (this.#parts.worker.presence !== "dead") return this.#changed();
     if (this.#checkpoint.stop === undefined) this.stop("worker-died", "its executor died");
     this.runtime.workerDied?.();
-    this.#changed();
+    // A process ends with its worker.
+    this.observeAgain();
   }
 
   held(sequence: number): void {

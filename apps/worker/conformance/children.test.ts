@@ -1,14 +1,23 @@
 import assert from "node:assert/strict";
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { describe, it } from "node:test";
-import { waitFor } from "@berth/test-harness";
-import type { SpawnOptions } from "../core/host.ts";
+import { tempDir, waitFor } from "@berth/test-harness";
+import type { ChildCgroup, Spawned, SpawnOptions } from "../core/host.ts";
 import type { ChildReport } from "./probe.ts";
 import { hostsUnderTest, type Probe, startProbe } from "./test-kit.ts";
 
 const PATH = "/usr/bin:/bin";
 const notRoot = process.getuid?.() === 0 ? false : "needs root";
+
+const V2 = existsSync("/sys/fs/cgroup/cgroup.controllers") ? "/sys/fs/cgroup" : "/sys/fs/cgroup/unified";
+const HIERARCHIES: ReadonlyArray<{ name: string; version: 1 | 2; mount: string }> = [
+  { name: "v2", version: 2, mount: V2 },
+  { name: "v1's freezer", version: 1, mount: "/sys/fs/cgroup/freezer" },
+  { name: "v1's memory", version: 1, mount: "/sys/fs/cgroup/memory" },
+];
 
 const { hosts } = await hostsUnderTest();
 for (const host of hosts) {
@@ -157,6 +166,66 @@ for (const host of hosts) {
       assert.deepEqual(stdout.trim().split("\n"), ["60", "70", "0"]);
     });
 
+    for (const { name, version, mount } of HIERARCHIES) {
+      const skip = existsSync(`${mount}/cgroup.procs`) ? notRoot : "it is not mounted here";
+      it(`are born in their cgroup of ${name}, and the worker is not left there`, { skip }, async () => {
+        await using probe = await startProbe(host);
+        await using cgroup = makeCgroup(probe, version, mount);
+
+        const report = await finished(probe, { ...sh("cat /proc/self/cgroup"), cgroups: [cgroup] });
+
+        assert.equal(report.joined, true);
+        assert.ok(isNamedIn(report.stdout, cgroup.directory), report.stdout);
+        assert.deepEqual(threadsIn(probe, cgroup.directory), []);
+      });
+
+      it(`that cannot be started leave nobody in their cgroup of ${name}`, { skip }, async () => {
+        await using probe = await startProbe(host);
+        await using cgroup = makeCgroup(probe, version, mount);
+
+        const answer = await probe.call("spawn", { ...defaults(probe), argv: ["/no/such/program"], cgroups: [cgroup] });
+
+        assert.match(answer, /ENOENT/);
+        assert.equal(readFileSync(`${cgroup.directory}/cgroup.procs`, "utf8"), "");
+      });
+
+      it(`that cannot go to one cgroup beside that of ${name} run all the same, and it is told`, { skip }, async () => {
+        await using probe = await startProbe(host);
+        await using cgroup = makeCgroup(probe, version, mount);
+        const missing = { ...cgroup, directory: `${cgroup.directory}-missing` };
+
+        const report = await finished(probe, { ...sh("cat /proc/self/cgroup"), cgroups: [missing, cgroup] });
+
+        assert.deepEqual([report.joined, report.exits], [false, [[0, null]]]);
+        // Of v2 there is one hierarchy, so one cgroup.
+        if (version === 1) assert.ok(isNamedIn(report.stdout, cgroup.directory), report.stdout);
+        assert.deepEqual(threadsIn(probe, cgroup.directory), []);
+      });
+
+      it(`a cgroup of ${name} from which there is no way back is not entered by the worker`, { skip }, async () => {
+        await using probe = await startProbe(host);
+        await using cgroup = makeCgroup(probe, version, mount);
+
+        await finished(probe, { ...sh("true"), cgroups: [{ ...cgroup, home: "/no/such/cgroup" }] });
+
+        assert.deepEqual(threadsIn(probe, cgroup.directory), []);
+      });
+    }
+
+    it("are in their cgroup also where a filter refuses the fork that leads there", { skip: notRoot }, async (t) => {
+      await using folder = await tempDir("cc");
+      const filter = withoutClone3(folder.path);
+      const v2 = HIERARCHIES.find(({ version, mount }) => version === 2 && existsSync(`${mount}/cgroup.procs`));
+      if (filter === undefined || v2 === undefined) return t.skip("no C compiler, or no cgroup v2");
+      await using probe = await startProbe({ ...host, command: [filter, ...host.command] });
+      await using cgroup = makeCgroup(probe, 2, v2.mount);
+
+      const report = await finished(probe, { ...sh("cat /proc/self/cgroup"), cgroups: [cgroup] });
+
+      assert.equal(report.joined, true);
+      assert.ok(isNamedIn(report.stdout, cgroup.directory), report.stdout);
+    });
+
     it("kill tells whether there was anyone", async () => {
       await using probe = await startProbe(host);
       const pid = await start(probe, sh("exec sleep 60"));
@@ -168,9 +237,9 @@ for (const host of hosts) {
   });
 }
 
-type Spawned = Partial<SpawnOptions> & Pick<SpawnOptions, "argv">;
+type Wanted = Partial<SpawnOptions> & Pick<SpawnOptions, "argv">;
 
-function sh(script: string): Spawned {
+function sh(script: string): Wanted {
   return { argv: ["/bin/sh", "-c", script] };
 }
 
@@ -178,10 +247,14 @@ function defaults(probe: Probe): Omit<SpawnOptions, "argv"> {
   return { environment: { PATH }, directory: probe.folder, output: "pipe" };
 }
 
-async function start(probe: Probe, options: Spawned): Promise<number> {
-  const pid = await probe.call("spawn", { ...defaults(probe), ...options });
-  assert.equal(typeof pid, "number", String(pid));
-  return pid as number;
+async function start(probe: Probe, options: Wanted): Promise<number> {
+  return (await startWhole(probe, options)).pid;
+}
+
+async function startWhole(probe: Probe, options: Wanted): Promise<Spawned> {
+  const spawned = await probe.call("spawn", { ...defaults(probe), ...options });
+  assert.equal(typeof spawned.pid, "number", String(spawned));
+  return spawned;
 }
 
 async function ended(probe: Probe, pid: number): Promise<ChildReport> {
@@ -189,7 +262,63 @@ async function ended(probe: Probe, pid: number): Promise<ChildReport> {
   return probe.call("child", pid);
 }
 
-async function finished(probe: Probe, options: Spawned): Promise<ChildReport & { pid: number }> {
-  const pid = await start(probe, options);
-  return { ...(await ended(probe, pid)), pid };
+async function finished(probe: Probe, options: Wanted): Promise<ChildReport & Spawned> {
+  const spawned = await startWhole(probe, options);
+  return { ...(await ended(probe, spawned.pid)), ...spawned };
+}
+
+/** A cgroup below the probe's own, for as long as the test runs. */
+function makeCgroup(probe: Probe, version: 1 | 2, mount: string): ChildCgroup & AsyncDisposable {
+  const lines = readFileSync(`/proc/${probe.pid}/cgroup`, "utf8").split("\n");
+  const line = lines.find((each) => (version === 2 ? each.startsWith("0::") : each.includes(`:${basename(mount)}:`)));
+  const home = `${mount}${line?.slice(line.lastIndexOf(":") + 1) ?? ""}`;
+  const directory = `${home}/probe-${randomBytes(5).toString("hex")}`;
+  mkdirSync(directory);
+  return {
+    version,
+    directory,
+    home,
+    [Symbol.asyncDispose]: async () => {
+      await waitFor(
+        () => {
+          rmdirSync(directory);
+          return true;
+        },
+        { what: `the end of all in ${directory}` },
+      );
+    },
+  };
+}
+
+function isNamedIn(text: string, directory: string): boolean {
+  return text.split("\n").some((line) => line.endsWith(`/${basename(directory)}`));
+}
+
+/** The probe's threads that are in a cgroup. */
+function threadsIn(probe: Probe, directory: string): string[] {
+  const threads = readdirSync(`/proc/${probe.pid}/task`);
+  return threads.filter((thread) => isNamedIn(readFileSync(`/proc/${probe.pid}/task/${thread}/cgroup`, "utf8"), directory));
+}
+
+/** A program that executes another one in which clone3(2) fails with ENOSYS, as in containers of older Docker engines; undefined without a compiler. */
+function withoutClone3(folder: string): string | undefined {
+  const compiler = ["/usr/bin/cc", "/usr/bin/gcc"].find((path) => existsSync(path));
+  if (compiler === undefined) return undefined;
+  const source = `#include <errno.h>\n#include <linux/filter.h>\n#include <linux/seccomp.h>\n#include <stddef.h>
+    #include <sys/prctl.h>\n#include <sys/syscall.h>\n#include <unistd.h>
+    int main(int argc, char **argv) {
+      struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+      };
+      struct sock_fprog program = { sizeof code / sizeof *code, code };
+      if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) return 1;
+      execv(argv[1], argv + 1);
+      return 2;
+    }\n`;
+  writeFileSync(join(folder, "filter.c"), source);
+  execFileSync(compiler, ["-o", join(folder, "filter"), join(folder, "filter.c")]);
+  return join(folder, "filter");
 }

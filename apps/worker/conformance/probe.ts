@@ -1,6 +1,5 @@
 import { encodeRecord, FramingError, RecordDecoder } from "@berth/recordio";
-import { fromBase64, toBase64 } from "../core/bytes.ts";
-import type { ChildHandlers, Connection, ConnectionHandlers, Host, SpawnOptions } from "../core/host.ts";
+import type { ChildHandlers, Connection, ConnectionHandlers, Host, Spawned, SpawnOptions } from "../core/host.ts";
 
 /** A request of a test, one record on the probe's control socket; the answer is `{id, result}` or `{id, error}`. */
 export interface ProbeRequest {
@@ -92,9 +91,10 @@ class Probe {
       signals: () => this.#signals,
       setTimers: (timers: Array<[name: string, delay: number]>, cancelled: string[]) => this.#setTimers(timers, cancelled),
       timers: () => this.#timers,
-      recode: (base64: string) => host.decodeUtf8(fromBase64(base64)),
-      encode: (text: string) => toBase64(host.encodeUtf8(text)),
-      randomBytes: (count: number) => toBase64(host.randomBytes(count)),
+      recode: (base64: string) => host.decodeUtf8(host.decodeBase64(base64)),
+      encode: (text: string) => host.encodeBase64(host.encodeUtf8(text)),
+      recode64: (base64: string) => host.encodeBase64(host.decodeBase64(base64)),
+      randomBytes: (count: number) => host.encodeBase64(host.randomBytes(count)),
       writeDescriptor: (fd: 1 | 2, text: string, times: number) => {
         for (let count = 0; count < times; count++) host.writeDescriptor(fd, host.encodeUtf8(text));
       },
@@ -156,7 +156,7 @@ class Probe {
     return this.#connections.push({ connection, report }) - 1;
   }
 
-  #spawn(options: SpawnOptions): number | string {
+  #spawn(options: SpawnOptions): Spawned | string {
     const report: ChildReport = { stdout: "", stderr: "", bytes: 0, exits: [], outputAfterExit: false };
     const handlers: ChildHandlers = {
       output: (stream, bytes) => {
@@ -166,9 +166,10 @@ class Probe {
       },
       exit: (code, signal) => void report.exits.push([code, signal]),
     };
-    const pid = this.#host.spawn(options, handlers);
-    if (typeof pid === "number") this.#children.set(pid, report);
-    return pid;
+    const spawned = this.#host.spawn(options, handlers);
+    if (typeof spawned === "string") return spawned;
+    this.#children.set(spawned.pid, report);
+    return spawned;
   }
 
   #setTimers(timers: ReadonlyArray<[name: string, delay: number]>, cancelled: readonly string[]): void {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { closeSync, mkdirSync, openSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
@@ -141,6 +142,16 @@ for (const host of hosts) {
         }),
         { numRuns: 200 },
       );
+    });
+
+    it("base64 of any length comes back whole, also with line breaks and without padding", async () => {
+      await using probe = await startProbe(host);
+      for (const length of [0, 1, 2, 3, 4, 255, 256, 65_537]) {
+        const whole = randomBytes(length).toString("base64");
+        const variants = [whole, whole.replaceAll("=", ""), whole.replace(/.{1,76}/g, "$&\r\n")];
+
+        for (const text of variants) assert.equal(await probe.call("recode64", text), whole);
+      }
     });
 
     it("random bytes are as many as asked for, and others each time", async () => {

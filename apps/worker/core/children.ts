@@ -1,8 +1,8 @@
 import type { Child, ChildExit, Spawn } from "@berth/protocol";
-import { toBase64 } from "./bytes.ts";
-import type { Host } from "./host.ts";
+import { removeCgroups } from "./cgroups.ts";
+import type { ChildCgroup, Host } from "./host.ts";
 import { signalTree, startTimeOf, type TreeRoot, treeIsEmpty } from "./process-tree.ts";
-import { hadOomKill, killCgroup, makeTaskCgroup, removeCgroup, type TaskCgroup } from "./task-cgroup.ts";
+import { hadOomKill, makeTaskCgroup, type TaskCgroup } from "./task-cgroup.ts";
 
 export interface ChildrenHandlers {
   exited(taskId: string, exit: ChildExit): void;
@@ -11,7 +11,6 @@ export interface ChildrenHandlers {
 }
 
 interface Running {
-  child: Child;
   root: TreeRoot;
   cgroup: TaskCgroup;
   /** It was asked to end: what is left when its root is over may use the grace period like the root. */
@@ -23,6 +22,9 @@ const SIGTERM = 15;
 /** How often what outlives a SIGKILL is looked at again, milliseconds. */
 const REAP_AGAIN_MS = 50;
 const MAX_REAPS = 100;
+/** How often a cgroup that is not empty yet is looked at again, milliseconds. */
+const REMOVE_AGAIN_MS = 20;
+const MAX_REMOVALS = 50;
 /** The variable by which a task's processes are known; its value is made by the supervisor. */
 const MARK_VARIABLE = "BERTH_TASK";
 
@@ -31,6 +33,7 @@ export class Children {
   readonly #host: Host;
   readonly #handlers: ChildrenHandlers;
   readonly #running = new Map<string, Running>();
+  #spawns = 0;
 
   constructor(host: Host, handlers: ChildrenHandlers) {
     this.#host = host;
@@ -39,38 +42,38 @@ export class Children {
 
   /** Starts a task's process. Returns what it is known by, or the reason why it could not be started. */
   spawn(spawn: Spawn): Child | string {
-    const cgroup = makeTaskCgroup(this.#host, `berth-${spawn.taskId.replace(/[^a-zA-Z0-9_.-]/g, "-")}`);
-    const own = String(this.#host.pid());
+    const cgroup = makeTaskCgroup(this.#host, spawn.taskId, ++this.#spawns);
+    const { cgroups } = cgroup;
     const forward = spawn.output === "forward";
-    // A child is born in its parent's cgroup: so the worker visits the task's for a moment, and nothing runs between fork and exec.
-    const joined = cgroup.procsFiles.every((file) => this.#host.writeTextFile(file, own));
-    const pid = this.#host.spawn(
+    const spawned = this.#host.spawn(
       {
         argv: spawn.argv,
         environment: spawn.environment,
         directory: spawn.directory,
         output: forward ? "pipe" : "inherit",
+        cgroups,
         ...(spawn.user === undefined ? {} : { user: spawn.user }),
         ...(spawn.rlimits === undefined ? {} : { rlimits: spawn.rlimits }),
       },
       {
         output: (stream, bytes) => {
           this.#host.writeDescriptor(stream === "stdout" ? 1 : 2, bytes);
-          this.#handlers.output(spawn.taskId, stream, toBase64(bytes));
+          this.#handlers.output(spawn.taskId, stream, this.#host.encodeBase64(bytes));
         },
         exit: (code, signal) => this.#ended(spawn.taskId, code, signal),
       },
     );
-    for (const file of cgroup.homeProcsFiles) this.#host.writeTextFile(file, own);
-    if (!joined) this.#handlers.log(`task ${spawn.taskId}: its cgroup cannot be joined; its processes are found by their environment`);
-    if (typeof pid === "string") {
-      removeCgroup(this.#host, cgroup);
-      return pid;
+    if (typeof spawned === "string") {
+      this.#removeCgroups(cgroups);
+      return spawned;
     }
-    const child = { pid, startTime: startTimeOf(this.#host, pid) ?? "" };
+    const { pid, joined } = spawned;
+    if (!joined) this.#handlers.log(`task ${spawn.taskId}: its cgroup cannot be joined; its processes are found by their environment`);
+    const root = { pid, startTime: startTimeOf(this.#host, pid) ?? "" };
+    const child: Child = { ...root, ...(cgroups.length === 0 ? {} : { cgroups: cgroups.map(({ directory }) => directory) }) };
     const value = spawn.environment[MARK_VARIABLE];
     const mark = value === undefined ? "" : `${MARK_VARIABLE}=${value}`;
-    this.#running.set(spawn.taskId, { child, root: { ...child, mark, cgroupProcsFiles: cgroup.procsFiles }, cgroup, asked: false });
+    this.#running.set(spawn.taskId, { root: { ...root, mark, cgroups }, cgroup, asked: false });
     return child;
   }
 
@@ -81,7 +84,6 @@ export class Children {
     if (signal === SIGTERM) running.asked = true;
     // After a SIGKILL nothing has time any more.
     if (signal === SIGKILL) running.asked = false;
-    if (signal === SIGKILL) killCgroup(this.#host, running.cgroup);
     signalTree(this.#host, running.root, signal, except);
   }
 
@@ -107,8 +109,14 @@ export class Children {
       this.#host.setTimer(REAP_AGAIN_MS, () => this.#reap(taskId, running, exit, running.asked ? 0 : round + 1));
       return;
     }
-    removeCgroup(this.#host, running.cgroup);
+    this.#removeCgroups(running.cgroup.cgroups);
     this.#running.delete(taskId);
     this.#handlers.exited(taskId, exit);
+  }
+
+  /** The last process may be over, but not yet gone for the kernel. What cannot be removed at all is left to the supervisor and the agent. */
+  #removeCgroups(cgroups: readonly ChildCgroup[], round = 0): void {
+    if (removeCgroups(this.#host, cgroups) || round === MAX_REMOVALS) return;
+    this.#host.setTimer(REMOVE_AGAIN_MS, () => this.#removeCgroups(cgroups, round + 1));
   }
 }

@@ -20,6 +20,15 @@ export interface ConnectionHandlers {
   close(error: string | null): void;
 }
 
+/** A cgroup that was made for a child, below this process's own. */
+export interface ChildCgroup {
+  /** 1: of one of v1's hierarchies. */
+  version: 1 | 2;
+  directory: string;
+  /** This process's own cgroup in the same hierarchy, for a host that must go there itself and come back. */
+  home: string;
+}
+
 export interface SpawnOptions {
   argv: readonly string[];
   /** The child's whole environment. */
@@ -29,6 +38,14 @@ export interface SpawnOptions {
   output: "inherit" | "pipe";
   user?: { uid: number; gid: number; groups: readonly number[] };
   rlimits?: ReadonlyArray<{ type: string; soft: number | null; hard: number | null }>;
+  /** Where the child is before its program begins, and so whatever that starts. */
+  cgroups?: readonly ChildCgroup[];
+}
+
+export interface Spawned {
+  pid: number;
+  /** It is in all of the `cgroups`. One that could not join them runs all the same. */
+  joined: boolean;
 }
 
 export interface ChildHandlers {
@@ -65,8 +82,8 @@ export interface Host {
   /** Milliseconds of a clock that never jumps. */
   monotonicClock(): number;
 
-  /** Starts a process in a session of its own. Returns its pid, or the reason why it could not be started ("ENOENT"). */
-  spawn(options: SpawnOptions, handlers: ChildHandlers): number | string;
+  /** Starts a process in a session of its own. Returns what became of it, or the reason why it could not be started ("ENOENT"). */
+  spawn(options: SpawnOptions, handlers: ChildHandlers): Spawned | string;
   /** kill(2): negative pids are process groups. Returns false when there is no such process. */
   kill(pid: number, signal: number): boolean;
   /** Called for SIGTERM (15) and SIGINT (2). */
@@ -97,6 +114,10 @@ export interface Host {
   encodeUtf8(text: string): Uint8Array;
   /** Malformed bytes become U+FFFD. */
   decodeUtf8(bytes: Uint8Array): string;
+  /** Standard base64 with padding. */
+  encodeBase64(bytes: Uint8Array): string;
+  /** Characters outside of the alphabet are passed over. */
+  decodeBase64(text: string): Uint8Array;
   randomBytes(count: number): Uint8Array;
 
   /** Ends the process once queued output is written, or after two seconds. Never returns to the caller's callback loop. */

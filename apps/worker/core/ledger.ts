@@ -1,6 +1,6 @@
 import { isTerminal, type OpaqueTaskInfo, type StatusUpdate } from "@berth/mesos";
 import type { RequestedUpdate, TaskRecord, Wanted } from "@berth/protocol";
-import { uuidBase64 } from "./bytes.ts";
+import { uuidBytes } from "./bytes.ts";
 import type { Host } from "./host.ts";
 
 export interface TaskEntry {
@@ -111,7 +111,7 @@ export class Ledger {
       task_id: { value: taskId },
       state,
       source: "SOURCE_EXECUTOR",
-      uuid: uuidBase64((count) => this.#host.randomBytes(count)),
+      uuid: this.#host.encodeBase64(uuidBytes((count) => this.#host.randomBytes(count))),
       executor_id: { value: this.#ids.executorId },
       timestamp: now / 1000,
       ...(agentId === "" ? {} : { agent_id: { value: agentId } }),

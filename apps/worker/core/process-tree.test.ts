@@ -13,7 +13,7 @@ function start(script: string, mark = `BERTH_TASK=${randomUUID()}`): TreeRoot {
   const [name = "", value = ""] = mark.split("=");
   const child = spawn("/bin/sh", ["-c", script], { detached: true, stdio: "ignore", env: { PATH: process.env.PATH, [name]: value } });
   const pid = child.pid as number;
-  return { pid, startTime: startTimeOf(host, pid) as string, mark, cgroupProcsFiles: [] };
+  return { pid, startTime: startTimeOf(host, pid) as string, mark, cgroups: [] };
 }
 
 const SIGKILL = 9;
@@ -57,7 +57,7 @@ test("a pid that was used again, this process, and tasks without a mark are nobo
     pid: process.pid,
     startTime: startTimeOf(host, "self") as string,
     mark: "BERTH_TASK=none",
-    cgroupProcsFiles: [],
+    cgroups: [],
   };
   assert.equal(signalTree(host, { ...self, pid: 2 ** 22 + 1 }, 0), 0);
   signalTree(host, other, SIGKILL);

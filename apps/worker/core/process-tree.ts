@@ -1,4 +1,5 @@
-import type { Host } from "./host.ts";
+import { killCgroups, processesIn } from "./cgroups.ts";
+import type { ChildCgroup, Host } from "./host.ts";
 
 /** One process as /proc shows it. */
 interface Process {
@@ -17,8 +18,8 @@ export interface TreeRoot {
   startTime: string;
   /** `NAME=value` that every process of the task has in its environment, unless it cleared it; empty where there is none. */
   mark: string;
-  /** cgroup.procs of the task's own cgroups, where they could be made: they list what nothing else finds. */
-  cgroupProcsFiles: readonly string[];
+  /** The task's own cgroups, where they could be made: they list what nothing else finds. */
+  cgroups: readonly ChildCgroup[];
 }
 
 /** The kernel keeps this many characters of a program's name. */
@@ -42,6 +43,7 @@ export function startTimeOf(host: Host, pid: number | "self"): string | null {
 export function signalTree(host: Host, root: TreeRoot, signal: number, except: readonly string[] = []): number {
   const spared = signal === SIGKILL ? [] : except.map((name) => name.toLowerCase());
   const done = new Map<number, string>();
+  if (signal === SIGKILL) killCgroups(host, root.cgroups);
   for (let walk = 0; walk < (signal === SIGKILL ? MAX_WALKS : 1); walk++) {
     let fresh = 0;
     for (const process of membersOf(host, root)) {
@@ -61,7 +63,10 @@ export function signalTree(host: Host, root: TreeRoot, signal: number, except: r
 
 /** Whether anything of the task still runs. */
 export function treeIsEmpty(host: Host, root: TreeRoot): boolean {
-  return membersOf(host, root).length === 0;
+  if (membersOf(host, root).length > 0) return false;
+  // A process that was born while /proc was listed, of one that has ended since, is on no other list.
+  const self = host.pid();
+  return root.cgroups.every(({ directory }) => processesIn(host, directory).every((pid) => pid === self));
 }
 
 /** The living processes of a task. Never this process itself, nor one that it does not own. */
@@ -78,8 +83,12 @@ function membersOf(host: Host, root: TreeRoot): Process[] {
   const leader = readProcess(host, String(root.pid));
   const ours = leader === undefined || leader.startTime === root.startTime;
   if (ours && all.has(root.pid)) members.add(root.pid);
-  for (const file of root.cgroupProcsFiles) {
-    for (const line of (host.readTextFile(file) ?? "").split("\n")) if (all.has(Number(line))) members.add(Number(line));
+  for (const pid of root.cgroups.flatMap(({ directory }) => processesIn(host, directory))) {
+    // It may be younger than the list of all.
+    const process = all.get(pid) ?? readProcess(host, String(pid));
+    if (process?.alive !== true) continue;
+    all.set(pid, process);
+    members.add(pid);
   }
   for (const process of all.values()) {
     // The root is the leader of a session of its own: whoever is in that session is the task's, its parent gone or not.

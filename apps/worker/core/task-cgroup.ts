@@ -1,11 +1,10 @@
-import type { Host } from "./host.ts";
+import { namespaceNumber, taskCgroupName } from "@berth/protocol";
+import type { ChildCgroup, Host } from "./host.ts";
+import { startTimeOf } from "./process-tree.ts";
 
 /** Child cgroups of one task below the executor's own: accounted and destroyed by the agent, and a list that no process can leave. */
 export interface TaskCgroup {
-  directories: string[];
-  procsFiles: string[];
-  /** The cgroup.procs of the executor's own cgroups, in the same order. */
-  homeProcsFiles: string[];
+  cgroups: ChildCgroup[];
   /** Where the kernel counts OOM kills of the task. */
   oomCounters: OomCounter[];
   /** Where that cannot be: the executor's own counters, which count for all its tasks. */
@@ -18,49 +17,63 @@ interface OomCounter {
   before: number;
 }
 
+/** One of the hierarchies that this process is in. */
+interface Hierarchy {
+  version: 1 | 2;
+  /** The v1 controller for which it is of use; empty for v2. */
+  controller: string;
+  home: string;
+}
+
 /** Controllers whose child cgroup is of use: freezer lists and holds processes, memory tells of an OOM kill. */
 const V1_CONTROLLERS = ["freezer", "memory"];
 
 /**
- * Makes child cgroups for a task below the worker's own, where the host lets us: cgroup v2, or the v1 freezer and memory
- * hierarchies. Never elsewhere. Empty when none could be made; then the mark in the environment is all there is.
+ * Makes child cgroups for a worker's `n`th task below the worker's own, where the host lets us: cgroup v2, or the v1 freezer and
+ * memory hierarchies. Never elsewhere. None where none could be made; then the mark in the environment is all there is.
  */
-export function makeTaskCgroup(host: Host, name: string): TaskCgroup {
-  const directories: string[] = [];
-  const homeProcsFiles: string[] = [];
-  const oomCounters: OomCounter[] = [];
-  const sharedOomCounters: OomCounter[] = [];
+export function makeTaskCgroup(host: Host, taskId: string, n: number): TaskCgroup {
+  const made: TaskCgroup = { cgroups: [], oomCounters: [], sharedOomCounters: [] };
+  const startTime = startTimeOf(host, "self");
+  const pidNamespace = namespaceNumber(host.readLink("/proc/self/ns/pid") ?? "");
+  if (startTime === null || pidNamespace === undefined) return made;
+  const name = taskCgroupName(taskId, { pid: host.pid(), startTime, pidNamespace }, n);
+  let frozen = false;
+  // v1 first: where its freezer is to be had, a v2 hierarchy beside it would tell and do nothing more.
+  for (const { version, controller, home } of hierarchies(host).sort((a, b) => a.version - b.version)) {
+    if (version === 2 && frozen) continue;
+    const directory = `${home}/${name}`;
+    // Without a hierarchy (an old v1 kernel) a child would escape the executor's memory limit.
+    const escapes = (host.readTextFile(`${home}/memory.use_hierarchy`) ?? "1").trim() === "0";
+    const success = !escapes && host.makeDirectory(directory);
+    const own = success ? oomCounter(host, directory) : undefined;
+    const shared = own === undefined ? oomCounter(host, home) : undefined;
+    if (own !== undefined) made.oomCounters.push(own);
+    if (shared !== undefined) made.sharedOomCounters.push(shared);
+    if (!success) continue;
+    made.cgroups.push({ version, directory, home });
+    frozen ||= controller === "freezer";
+  }
+  return made;
+}
+
+function hierarchies(host: Host): Hierarchy[] {
+  const found: Hierarchy[] = [];
   for (const line of (host.readTextFile("/proc/self/cgroup") ?? "").split("\n")) {
     const [id, controllers = "", ...rest] = line.split(":");
     const path = rest.join(":");
     // In the root cgroup there is no executor's own: a child there would belong to nobody.
     if (path === "" || path === "/") continue;
-    const parent = id === "0" && controllers === "" ? `/sys/fs/cgroup${path}` : v1Directory(controllers, path);
-    if (parent === undefined) continue;
-    const directory = `${parent}/${name}`;
-    // Without a hierarchy (an old v1 kernel) a child would escape the executor's memory limit.
-    const escapes = (host.readTextFile(`${parent}/memory.use_hierarchy`) ?? "1").trim() === "0";
-    const made = !escapes && host.makeDirectory(directory);
-    const own = made ? oomCounter(host, directory) : undefined;
-    const shared = own === undefined ? oomCounter(host, parent) : undefined;
-    if (own !== undefined) oomCounters.push(own);
-    if (shared !== undefined) sharedOomCounters.push(shared);
-    if (!made) continue;
-    directories.push(directory);
-    homeProcsFiles.push(`${parent}/cgroup.procs`);
+    if (id === "0" && controllers === "") {
+      // Beside v1 hierarchies systemd mounts v2 one level down.
+      const mount = host.readTextFile("/sys/fs/cgroup/cgroup.controllers") === null ? "/sys/fs/cgroup/unified" : "/sys/fs/cgroup";
+      found.push({ version: 2, controller: "", home: `${mount}${path}` });
+      continue;
+    }
+    const controller = V1_CONTROLLERS.find((wanted) => controllers.split(",").includes(wanted));
+    if (controller !== undefined) found.push({ version: 1, controller, home: `/sys/fs/cgroup/${controller}${path}` });
   }
-  const procsFiles = directories.map((directory) => `${directory}/cgroup.procs`);
-  return { directories, procsFiles, homeProcsFiles, oomCounters, sharedOomCounters };
-}
-
-function v1Directory(controllers: string, path: string): string | undefined {
-  const wanted = V1_CONTROLLERS.find((controller) => controllers.split(",").includes(controller));
-  return wanted === undefined ? undefined : `/sys/fs/cgroup/${wanted}${path}`;
-}
-
-/** Kills everything in the cgroup at one stroke where the kernel can (v2). */
-export function killCgroup(host: Host, cgroup: TaskCgroup): void {
-  for (const directory of cgroup.directories) host.writeTextFile(`${directory}/cgroup.kill`, "1");
+  return found;
 }
 
 /**
@@ -85,9 +98,4 @@ function oomCounter(host: Host, directory: string): OomCounter | undefined {
 function oomKills(host: Host, file: string): number | undefined {
   const count = /^oom_kill (\d+)$/m.exec(host.readTextFile(file) ?? "")?.[1];
   return count === undefined ? undefined : Number(count);
-}
-
-/** Removes the cgroups; those that still hold a process stay for the agent. */
-export function removeCgroup(host: Host, cgroup: TaskCgroup): void {
-  for (const directory of cgroup.directories) host.removeDirectory(directory);
 }

@@ -11,7 +11,6 @@ import {
 } from "@berth/protocol";
 import { type AgentEndpoint, agentEndpoint } from "./agent-endpoint.ts";
 import { AgentSession } from "./agent-session.ts";
-import { fromBase64 } from "./bytes.ts";
 import { CallConnection } from "./call-connection.ts";
 import { Children } from "./children.ts";
 import type { Host } from "./host.ts";
@@ -414,7 +413,7 @@ export class Worker {
       case "forget":
         return this.#ledger.forget(message.taskId);
       case "output":
-        return this.#host.writeDescriptor(message.stream === "stdout" ? 1 : 2, fromBase64(message.data));
+        return this.#host.writeDescriptor(message.stream === "stdout" ? 1 : 2, this.#host.decodeBase64(message.data));
       case "exit":
         this.#released = true;
         return this.#leaveIfDone();

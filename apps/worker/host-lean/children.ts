@@ -1,4 +1,4 @@
-import type { ChildHandlers, SpawnOptions } from "../core/host.ts";
+import type { ChildHandlers, Spawned, SpawnOptions } from "../core/host.ts";
 import { EAGAIN, type Native, READ } from "./native.ts";
 import { wellFormed } from "./text.ts";
 
@@ -37,8 +37,8 @@ export class LeanChildren {
   }
 
   /** As `Host.spawn`. */
-  spawn(options: SpawnOptions, handlers: ChildHandlers): number | string {
-    const [pid = 0, stdout, stderr] = this.#native.spawn({
+  spawn(options: SpawnOptions, handlers: ChildHandlers): Spawned | string {
+    const [pid = 0, joinedOrStep = 0, stdout, stderr] = this.#native.spawn({
       argv: options.argv.map(wellFormed),
       names: Object.keys(options.environment).map(wellFormed),
       values: Object.values(options.environment).map(wellFormed),
@@ -46,8 +46,9 @@ export class LeanChildren {
       piped: options.output === "pipe",
       ids: options.user && [options.user.uid, options.user.gid, ...options.user.groups],
       limits: (options.rlimits ?? []).map(({ type, soft, hard }) => ({ type, soft: soft ?? undefined, hard: hard ?? undefined })),
+      cgroups: (options.cgroups ?? []).map(({ version, directory }) => ({ version, directory: wellFormed(directory) })),
     });
-    if (pid <= 0) return this.#explain(this.#native.errorName(-pid), stdout ?? 0, options);
+    if (pid <= 0) return this.#explain(this.#native.errorName(-pid), joinedOrStep, options);
     const pipes: Pipe[] = [];
     if (stdout !== undefined) pipes.push({ id: stdout, stream: "stdout", handlers });
     if (stderr !== undefined) pipes.push({ id: stderr, stream: "stderr", handlers });
@@ -56,7 +57,7 @@ export class LeanChildren {
       this.#native.watch(pipe.id, READ);
     }
     this.#children.set(pid, { handlers, pipes });
-    return pid;
+    return { pid, joined: joinedOrStep !== 0 };
   }
 
   /** Reads the pipe of this number, if it is a child's. */
@@ -85,8 +86,9 @@ export class LeanChildren {
 
   #explain(error: string, step: number, { argv, directory }: SpawnOptions): string {
     if (step !== 0) return `${error}: ${SPAWN_STEPS[step] ?? "it could not be prepared"}`;
-    if (error !== "ENOENT") return error;
     const [program = ""] = argv;
+    if (error === "EACCES") return `EACCES: ${program} is not executable, or the directory ${directory} may not be entered`;
+    if (error !== "ENOENT") return error;
     if (!this.#native.exists(wellFormed(directory))) return `ENOENT: the directory ${directory} does not exist`;
     return program.includes("/") ? `ENOENT: ${program} does not exist` : `ENOENT: ${program} is in no directory of PATH`;
   }

@@ -54,6 +54,8 @@ export function leanHost(native: Native): { host: Host; loop: Loop } {
 
     encodeUtf8: (text) => new Uint8Array(native.encodeUtf8(wellFormed(text))),
     decodeUtf8: (bytes) => native.decodeUtf8(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.length),
+    encodeBase64: (bytes) => native.encodeBase64(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.length),
+    decodeBase64: (text) => new Uint8Array(native.decodeBase64(wellFormed(text))),
     randomBytes: (count) => new Uint8Array(native.randomBytes(count)),
 
     exit: (code) => {

@@ -18,7 +18,7 @@ export interface Native {
   /** Waits for descriptors that are watched for WRITE, and for nothing else. Milliseconds. */
   waitWritable(timeout: number): number[];
 
-  /** [pid], [pid, stdout, stderr], or [-errno, step]. */
+  /** [pid, joined], [pid, joined, stdout, stderr], or [-errno, step]. `joined` is 1 where the child is in all of the cgroups, else 0. */
   spawn(request: SpawnRequest): number[];
   kill(pid: number, signal: number): boolean;
   /** From now on SIGTERM and SIGINT come to `Loop.signal`. */
@@ -51,6 +51,8 @@ export interface Native {
 
   encodeUtf8(text: string): ArrayBuffer;
   decodeUtf8(buffer: ArrayBuffer, offset: number, length: number): string;
+  encodeBase64(buffer: ArrayBuffer, offset: number, length: number): string;
+  decodeBase64(text: string): ArrayBuffer;
   randomBytes(count: number): ArrayBuffer;
 }
 
@@ -64,6 +66,7 @@ export interface SpawnRequest {
   /** uid, gid, then the supplementary groups; undefined leaves all as they are. */
   ids: number[] | undefined;
   limits: Array<{ type: string; soft: number | undefined; hard: number | undefined }>;
+  cgroups: Array<{ version: number; directory: string }>;
 }
 
 /** What the Rust loop calls; a program exports it as `loop`. */

@@ -96,6 +96,8 @@ export function nodeHost(): Host {
 
     encodeUtf8: (text) => Buffer.from(text),
     decodeUtf8: (bytes) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8"),
+    encodeBase64: (bytes) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("base64"),
+    decodeBase64: (text) => Buffer.from(text, "base64"),
     randomBytes: kernelRandom(),
 
     exit: (code) => {

@@ -1,6 +1,7 @@
 import type { ChildProcess } from "node:child_process";
 import { constants as access, accessSync, existsSync } from "node:fs";
-import type { ChildHandlers, SpawnOptions } from "../core/host.ts";
+import type { ChildHandlers, Spawned, SpawnOptions } from "../core/host.ts";
+import { visitCgroups } from "./visit-cgroups.ts";
 
 /** Runs a program with the parent-death signal set: when the worker is killed, the kernel kills the child. */
 const SETPRIV = ["/usr/bin/setpriv", "/bin/setpriv"].find((path) => existsSync(path));
@@ -19,11 +20,11 @@ const PRLIMIT = ["/usr/bin/prlimit", "/bin/prlimit"].find((path) => existsSync(p
  * Starts a child in a session of its own. Node has no hook between fork and exec, so what must be done there (limits, ids,
  * parent-death signal) is done by small standard programs that execute the next one in their place: the pid stays.
  */
-export function spawnChild(options: SpawnOptions, handlers: ChildHandlers): number | string {
+export function spawnChild(options: SpawnOptions, handlers: ChildHandlers): Spawned | string {
   const missing = findProgram(options);
   if (missing !== undefined) return missing;
   const [program = "", ...args] = [...wrappers(options), ...options.argv];
-  const child = start(program, args, options);
+  const { result: child, joined } = visitCgroups(options.cgroups ?? [], () => start(program, args, options));
   if (typeof child === "string") return child;
   if (child.pid === undefined) {
     child.on("error", () => {});
@@ -47,7 +48,7 @@ export function spawnChild(options: SpawnOptions, handlers: ChildHandlers): numb
     const patience = setTimeout(tell, DRAIN_OUTPUT_MS);
     child.once("close", tell);
   });
-  return child.pid;
+  return { pid: child.pid, joined };
 }
 
 /** Node throws where the arguments are too long (E2BIG) or hold a NUL. */

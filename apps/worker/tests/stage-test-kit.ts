@@ -1,10 +1,8 @@
 import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync, rmdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { LocalAgent, type LocalAgentOptions, type LocalExecutor, type TaskInfoInput } from "@berth/mesos/local-agent";
-import { type TempDir, tempDir } from "@berth/test-harness";
-import { makeTaskCgroup, removeCgroup } from "../core/task-cgroup.ts";
-import { nodeHost } from "../host-node/host.ts";
+import { type TempDir, tempDir, waitFor } from "@berth/test-harness";
 import { ScriptedSupervisor } from "./scripted-supervisor.ts";
 
 const MAIN = fileURLToPath(new URL("../host-node/main.ts", import.meta.url));
@@ -40,7 +38,8 @@ export class WorkerStage implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.agent.stop();
     await this.supervisor.stop();
-    for (const { taskId } of this.supervisor.said("spawned")) removeLeftCgroup(taskId);
+    // A worker that is killed cannot remove its tasks' cgroups; a real agent destroys them with the executor's own.
+    for (const { child } of this.supervisor.said("spawned")) await Promise.all((child.cgroups ?? []).map(removeCgroup));
     await this.folder.remove();
   }
 }
@@ -59,8 +58,10 @@ export function logOf(executor: LocalExecutor): string {
   return readFileSync(`${executor.sandbox}/stderr`, "utf8");
 }
 
-/** A worker that is killed cannot remove its tasks' cgroups; a real agent destroys them with the executor's own. */
-function removeLeftCgroup(taskId: string): void {
-  const host = nodeHost();
-  removeCgroup(host, makeTaskCgroup(host, `berth-${taskId}`));
+/** Kernels take a moment to see that the last process is gone. */
+async function removeCgroup(directory: string): Promise<void> {
+  await waitFor(() => {
+    if (existsSync(directory)) rmdirSync(directory);
+    return true;
+  });
 }

@@ -85,6 +85,8 @@ export class VirtualHost {
       readLink: () => null,
       encodeUtf8: (text) => Buffer.from(text),
       decodeUtf8: (bytes) => Buffer.from(bytes).toString(),
+      encodeBase64: (bytes) => Buffer.from(bytes).toString("base64"),
+      decodeBase64: (text) => Buffer.from(text, "base64"),
       randomBytes: (count) => Uint8Array.from({ length: count }, () => this.#random()),
       exit: (code) => {
         this.exitCode ??= code;

@@ -4,6 +4,7 @@
 //! system calls (`natives`) and calls it back from one poll(2) loop (`event_loop`).
 #![warn(missing_docs)]
 
+mod birth;
 mod descriptors;
 mod engine;
 mod event_loop;

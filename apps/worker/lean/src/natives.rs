@@ -2,6 +2,9 @@
 use crate::descriptors::WRITE;
 use crate::machine::Machine;
 use crate::{files, process_block, sockets, spawn, stdio};
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use nix::errno::Errno;
 use rquickjs::{ArrayBuffer, Ctx, Function, IntoJs, Object, Result, Value};
 use std::os::fd::OwnedFd;
@@ -54,14 +57,14 @@ fn install_sockets<'js>(natives: &Object<'js>, machine: &Rc<Machine>) -> Result<
 fn install_processes<'js>(natives: &Object<'js>, machine: &Rc<Machine>) -> Result<()> {
     let [spawner, signals] = std::array::from_fn(|_| machine.clone());
     define!(natives,
-        // [pid], [pid, stdout, stderr] or [-errno, step].
+        // [pid, joined], [pid, joined, stdout, stderr] or [-errno, step].
         "spawn": move |request: spawn::Request| -> Vec<i32> {
             match spawn::spawn(request) {
                 Err(failure) => vec![-failure.errno, failure.step],
                 Ok(started) => {
                     let pipes = started.pipes.map_or(Vec::new(), |(stdout, stderr)| vec![stdout, stderr]);
                     let ids = pipes.into_iter().map(|pipe| add_pipe(&spawner, pipe));
-                    [started.pid as i32].into_iter().chain(ids).collect()
+                    [started.pid, started.joined.into()].into_iter().chain(ids).collect()
                 }
             }
         },
@@ -111,6 +114,8 @@ fn install_bytes<'js>(natives: &Object<'js>) -> Result<()> {
         "decodeUtf8": |ctx: Ctx<'js>, buffer: ArrayBuffer<'js>, offset: usize, length: usize| {
             String::from_utf8_lossy(part(&buffer, offset, length)).into_js(&ctx)
         },
+        "encodeBase64": |buffer: ArrayBuffer<'js>, offset: usize, length: usize| BASE64.encode(part(&buffer, offset, length)),
+        "decodeBase64": |ctx: Ctx<'js>, text: String| ArrayBuffer::new(ctx, decode_base64(text)),
         "randomBytes": |ctx: Ctx<'js>, count: usize| {
             let mut bytes = vec![0u8; count];
             // Only a kernel without getrandom(2) fails, and nothing here may run on guessable numbers.
@@ -119,6 +124,19 @@ fn install_bytes<'js>(natives: &Object<'js>) -> Result<()> {
         },
     );
     Ok(())
+}
+
+/// With padding or without; what is not of the alphabet is passed over.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true),
+);
+
+/// Empty where what is left of the text is of no possible length.
+fn decode_base64(text: String) -> Vec<u8> {
+    let mut bytes = text.into_bytes();
+    bytes.retain(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
+    BASE64.decode(bytes).unwrap_or_default()
 }
 
 /// The new descriptor's number, or a negative errno.

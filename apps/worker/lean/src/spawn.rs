@@ -1,11 +1,12 @@
 //! Child processes: started in a session of their own, with nothing of this process but what was asked for.
+use crate::birth;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::unistd::{Gid, Pid, Uid, getppid, setgroups, setresgid, setresuid, setsid};
 use rquickjs::{Ctx, FromJs, Object, Result, Value};
-use std::io::Error;
+use std::io::{Error, PipeReader, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -18,6 +19,14 @@ pub struct Request {
     piped: bool,
     user: Option<User>,
     rlimits: Vec<Limit>,
+    cgroups: Vec<Cgroup>,
+}
+
+/// A cgroup for the child.
+pub struct Cgroup {
+    /// 1 or 2.
+    pub version: i32,
+    pub directory: String,
 }
 
 struct User {
@@ -34,7 +43,9 @@ struct Limit {
 
 /// A child that runs.
 pub struct Started {
-    pub pid: u32,
+    pub pid: i32,
+    /// It is in all of the cgroups that were asked for.
+    pub joined: bool,
     /// stdout and stderr, where they are piped.
     pub pipes: Option<(OwnedFd, OwnedFd)>,
 }
@@ -70,20 +81,28 @@ const LAST_STANDARD_SIGNAL: i32 = 31;
 /// Starts a child.
 pub fn spawn(request: Request) -> std::result::Result<Started, Failure> {
     let Some((program, arguments)) = request.argv.split_first() else { return Err(failure(libc::EINVAL)) };
-    let output = || if request.piped { Stdio::piped() } else { Stdio::inherit() };
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(request.environment.iter().map(|(name, value)| (name, value)));
-    command.current_dir(&request.directory).stdin(Stdio::null()).stdout(output()).stderr(output());
+    command.current_dir(&request.directory).stdin(Stdio::null());
+    let pipes = if request.piped { Some(pipes().map_err(|error| failure(error.raw_os_error().unwrap_or(libc::EMFILE)))?) } else { None };
+    let pipes = pipes.map(|((stdout, out), (stderr, err))| {
+        command.stdout(out).stderr(err);
+        (OwnedFd::from(stdout), OwnedFd::from(stderr))
+    });
     let parent = Pid::this();
     let Request { user, rlimits, .. } = request;
     // SAFETY: the closure runs in the child between fork and exec. This process has one thread, so no lock (the allocator's,
     // for one) can be held by a thread that the child does not have: anything that is allowed here is allowed there.
     unsafe { command.pre_exec(move || prepare(parent, &rlimits, user.as_ref())) };
-    match command.spawn() {
-        Ok(child) => Ok(Started { pid: child.id(), pipes: child.stdout.map(OwnedFd::from).zip(child.stderr.map(OwnedFd::from)) }),
-        // No number: std refused an argument with a NUL in it before anything was started.
-        Err(error) => Err(failure(error.raw_os_error().unwrap_or(libc::EINVAL))),
+    match birth::start(command, &request.cgroups) {
+        Ok(birth::Born { pid, joined }) => Ok(Started { pid, joined, pipes }),
+        Err(number) => Err(failure(number)),
     }
+}
+
+/// For stdout and for stderr, each from its reader to its writer.
+fn pipes() -> std::io::Result<((PipeReader, PipeWriter), (PipeReader, PipeWriter))> {
+    Ok((std::io::pipe()?, std::io::pipe()?))
 }
 
 /// What the child does before it becomes the program, in an order that matters: hard limits may be root's to raise, and a change
@@ -153,6 +172,7 @@ impl<'js> FromJs<'js> for Request {
         let values: Vec<String> = object.get("values")?;
         let ids: Option<Vec<u32>> = object.get("ids")?;
         let limits: Vec<Object> = object.get("limits")?;
+        let cgroups: Vec<Object> = object.get("cgroups")?;
         Ok(Self {
             argv: object.get("argv")?,
             environment: names.into_iter().zip(values).collect(),
@@ -166,8 +186,13 @@ impl<'js> FromJs<'js> for Request {
                 _ => None,
             }),
             rlimits: limits.iter().map(limit).collect::<Result<_>>()?,
+            cgroups: cgroups.iter().map(cgroup).collect::<Result<_>>()?,
         })
     }
+}
+
+fn cgroup(object: &Object) -> Result<Cgroup> {
+    Ok(Cgroup { version: object.get("version")?, directory: object.get("directory")? })
 }
 
 fn limit(object: &Object) -> Result<Limit> {
