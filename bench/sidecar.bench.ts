@@ -41,7 +41,7 @@ async function measure(tasks: number): Promise<{ cpu: number; bytes: number; req
       backoffMs: 0,
       pollIntervalMs: POLL_MS,
       maxFails: 3,
-      startedAt: Date.now(),
+      ageMs: 0,
     });
   }
   // The first poll warms the thread up and is in neither figure.

@@ -1,5 +1,6 @@
 import { parseTaskInfo, type TaskInfo } from "@berth/mesos/task-info";
 import { PROTOCOL_VERSIONS } from "@berth/protocol";
+import type { TaskIdentity } from "@berth/runtime";
 import { z } from "zod";
 import type { EventJournal } from "../event-journal.ts";
 import type { Executors } from "../executor/executors.ts";
@@ -18,6 +19,8 @@ export interface AdminParts {
   hooks: () => unknown;
   settings: () => unknown;
   vault: () => Promise<unknown>;
+  /** What Sidecar says of a task; null where it is not asked about it. */
+  sidecar: (identity: TaskIdentity) => unknown;
   /** One entry per thing that a launch needs: dockerd, Vault, Redis, Sidecar. */
   dependencies: () => Record<string, { ready: boolean; detail: string }>;
   details: () => Promise<object>;
@@ -47,7 +50,7 @@ export function adminRoutes(parts: AdminParts): AdminRoutes {
     "GET /v1/tasks": () => ({ json: [...executors.tasks()].map((task) => summarize(task.describe())) }),
     "GET /v1/tasks/:id": ({ parameters }) => {
       const description = findTask(executors, parameters.id ?? "").describe();
-      return { json: { ...summarize(description), ...description } };
+      return { json: { ...summarize(description), ...description, sidecar: parts.sidecar(description.identity) } };
     },
     "POST /v1/tasks/:id/kill": ({ parameters, body }) => {
       const { gracePeriodMs } = parse(KillBody, body);

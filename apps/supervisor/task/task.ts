@@ -222,6 +222,11 @@ export class Task {
     if (!this.#finished) this.#kept.keepLogPosition(position);
   }
 
+  /** A hook's state beside its stages: what it must not lose when the supervisor dies in the middle of one. */
+  keepHookState(name: string, state: unknown): void {
+    if (!this.#finished) this.#kept.keepHookState(name, state);
+  }
+
   /** The task's leases have new ends. */
   keepLeases(leases: unknown[]): void {
     if (!this.#finished) this.#keep({ leases });
@@ -479,8 +484,11 @@ export class Task {
     const budget = this.#checkpoint.stop?.cause === "shutdown" ? AFTER_SHUTDOWN_BUDGET_MS : AFTER_STOP_BUDGET_MS;
     const bounded = stage === "afterStop" ? AbortSignal.any([signal, AbortSignal.timeout(budget)]) : signal;
     if (this.#task !== undefined) {
-      const result = await this.#parts.hooks.run(stage, this.#hookTask(), { states: this.#checkpoint.hookStates, signal: bounded });
-      this.#keep({ hookStates: result.states });
+      const before = this.#checkpoint.hookStates;
+      const { states } = await this.#parts.hooks.run(stage, this.#hookTask(), { states: before, signal: bounded });
+      // Only what the stage has changed: a watch may have kept something meanwhile.
+      const changed = Object.entries(states).filter(([name, state]) => state !== before[name]);
+      this.#keep({ hookStates: { ...this.#checkpoint.hookStates, ...Object.fromEntries(changed) } });
     }
     // A stop stage that ran out of time has had its turn; so has one whose task ended under it, but then it is run once more as ended.
     if (stage === "beforeStop" && signal.aborted && this.#observed?.state !== "running") return;
