@@ -347,8 +347,22 @@ export class Task {
     if (this.#step.kind === "wait" || !INTERRUPTIBLE.has(this.#step.kind)) return;
     const now = decide(this.#situation());
     if (now.kind !== this.#step.kind || (now.kind === "hooks" && this.#step.kind === "hooks" && now.stage !== this.#step.stage)) {
-      // An inspection that is due anyway does not make a pull or a drain wrong.
+      // An inspection that is due anyway does not make a pull or a drain wrong; what it shows may.
       if (now.kind !== "inspect") this.#stepAbort.abort(new Error(`the task is to ${now.kind} instead`));
+      else if (this.#step.kind === "hooks") void this.#lookAside();
+    }
+  }
+
+  /** Looks at the runtime while hooks run: a drain of minutes must not hide that its task has ended. */
+  async #lookAside(): Promise<void> {
+    const generation = this.#sightings;
+    try {
+      const observed = await this.#inspect();
+      if (generation !== this.#sightings || this.#step.kind !== "hooks") return;
+      this.#see(observed);
+      this.#changed();
+    } catch {
+      // The step's end is followed by a look that is tried again.
     }
   }
 
