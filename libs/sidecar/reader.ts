@@ -183,20 +183,25 @@ export class SidecarReader {
     this.#timer = setTimeout(() => void this.#tick(), Math.max(0, next - now));
   }
 
-  /** Judges every task that is due, after a fresh look where polling is the way. Tasks due soon are judged along: one poll serves all. */
+  /**
+   * Judges every task that is due, after a fresh look where polling is the way. After its first check a task is judged at whole
+   * multiples of the shortest interval that one asks for: so all are judged by the same polls, whenever they were started.
+   */
   async #tick(): Promise<void> {
     if (this.#polling) return;
     this.#polling = true;
     try {
       const now = performance.now();
       const due = [...this.#tasks.values()].filter((watched) => watched.due <= now);
-      if (due.length > 0 && (this.#mode === "poll" || this.#mustAsk(due, now))) await this.#poll();
+      const shortest = this.#shortestInterval();
+      const slack = Math.min(shortest / 4, 1_000);
+      // First checks come at any time: a state of just now serves them as well. No other is judged twice by the same state.
+      const fresh = this.#state !== undefined && now - this.#heard < slack && due.every(({ judged }) => !judged);
+      if (due.length > 0 && !fresh && (this.#mode === "poll" || this.#mustAsk(due, now))) await this.#poll();
       const end = performance.now();
       for (const watched of [...this.#tasks.values()]) {
-        const slack = Math.min(watched.task.pollIntervalMs / 4, 1_000);
         if (watched.due > end + (watched.judged ? slack : 0)) continue;
-        watched.due = Math.max(watched.due + watched.task.pollIntervalMs, end);
-        if (watched.due - end < slack) watched.due = end + watched.task.pollIntervalMs;
+        watched.due = Math.ceil((now + watched.task.pollIntervalMs - shortest / 4) / shortest) * shortest;
         this.#judge(watched);
       }
     } finally {
@@ -231,8 +236,13 @@ export class SidecarReader {
    * followed while it brings no more states than polling at the tasks' interval would read.
    */
   #isTooDear(states: number, openedAt: number): boolean {
-    const intervals = [...this.#tasks.values()].map(({ task }) => task.pollIntervalMs);
-    return states > STREAM_BURST + (performance.now() - openedAt) / Math.min(...intervals);
+    return states > STREAM_BURST + (performance.now() - openedAt) / this.#shortestInterval();
+  }
+
+  #shortestInterval(): number {
+    let shortest = Number.POSITIVE_INFINITY;
+    for (const { task } of this.#tasks.values()) shortest = Math.min(shortest, task.pollIntervalMs);
+    return shortest;
   }
 
   #takeAnswer(body: Buffer, status: number): void {

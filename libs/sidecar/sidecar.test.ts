@@ -153,6 +153,27 @@ test("a stream is followed while it says less than polling would read, and left 
   await close();
 });
 
+test("tasks that were started at different times are judged by the same polls", async () => {
+  let polls = 0;
+  const ids = Object.fromEntries(Array.from({ length: 20 }, (_, at) => [`s${at}`, 2]));
+  const { url, close } = await serve((_request, response) => {
+    polls += 1;
+    response.end(stateOf({ h1: ids }));
+  });
+  const { lane, verdicts } = open(url);
+  const least = (): number => Math.min(...Object.keys(ids).map((id) => verdicts.findLast(({ taskKey }) => taskKey === id)?.failures ?? 0));
+
+  for (const [at, id] of Object.keys(ids).entries())
+    await lane.watch(task(id, id, { pollIntervalMs: at === 0 ? 400 : 430, backoffMs: at * 50, maxFails: 1_000 }));
+  await waitFor(() => least() >= 2);
+  const before = { polls, least: least() };
+  await waitFor(() => least() >= before.least + 6);
+
+  assert.ok(polls - before.polls <= 7, `${polls - before.polls} polls for six verdicts on each`);
+  await lane.close();
+  await close();
+});
+
 test("the age of a container counts into its backoff, whatever the wall clock says", async (context) => {
   const { url, close } = await serve((_request, response) => void response.end(stateOf({ h1: { s1: 2 } })));
   const verdicts: Verdict[] = [];
