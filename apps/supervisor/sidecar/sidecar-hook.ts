@@ -57,11 +57,11 @@ export function sidecarHook(parts: SidecarHookParts): Hook {
         )
           return undefined;
         const before = readKept(state);
-        const result = await lane.drain(
-          { ...drainRequest(task, id, parts), known: before.known === true, requested: before.drained === true },
-          signal,
-          () => keep(task.identity, { ...before, drained: true }),
-        );
+        const request = { ...drainRequest(task, id, parts), known: before.known === true, requested: before.drained === true };
+        const result = await lane.drain(request, signal, () => {
+          keep(task.identity, { ...before, drained: true });
+          log.info({ serviceId: request.serviceId, durationMs: request.durationMs }, "Sidecar has accepted the drain");
+        });
         log.info({ ...result }, result.accepted ? "Sidecar has drained the task" : "Sidecar did not drain the task");
         return undefined;
       },
