@@ -196,7 +196,7 @@ export class SidecarReader {
       const shortest = this.#shortestInterval();
       const slack = Math.min(shortest / 4, 1_000);
       // First checks come at any time: a state of just now serves them as well. No other is judged twice by the same state.
-      const fresh = this.#state !== undefined && now - this.#heard < slack && due.every(({ judged }) => !judged);
+      const fresh = now - this.#heard < slack && due.every((watched) => !watched.judged && this.#covers(watched));
       if (due.length > 0 && !fresh && (this.#mode === "poll" || this.#mustAsk(due, now))) await this.#poll();
       const end = performance.now();
       for (const watched of [...this.#tasks.values()]) {
@@ -215,16 +215,23 @@ export class SidecarReader {
    * stream that was silent for long is looked behind.
    */
   #mustAsk(due: readonly Watched[], now: number): boolean {
-    if (this.#state === undefined) return true; // Not connected: the stream is being opened (again).
+    // Not connected: the stream is being opened (again). Or the state was read before a task of that host was there.
+    if (!due.every((watched) => this.#covers(watched))) return true;
     if (now - this.#heard > SILENT_MS) return true;
     return due.some(({ task }) => isFailing(this.#state?.get(task.hostKey)?.get(task.serviceId)));
+  }
+
+  /** The state that is known was looked through for the task's host. */
+  #covers({ task }: Watched): boolean {
+    return this.#state?.has(task.hostKey) === true;
   }
 
   async #poll(): Promise<void> {
     try {
       const answer = await this.#http.state(this.#fingerprint, this.#closed.signal);
       if (answer.body !== undefined) this.#takeAnswer(answer.body, answer.status);
-      this.#fingerprint = answer.fingerprint;
+      // A task of another host that came meanwhile needs the same state once more.
+      this.#fingerprint = [...this.#tasks.values()].every((watched) => this.#covers(watched)) ? answer.fingerprint : "";
       this.#reached();
     } catch (error) {
       this.#unreached(error);
@@ -348,6 +355,8 @@ export class SidecarReader {
   #judge(watched: Watched): void {
     const { task } = watched;
     watched.judged = true;
+    // What was not looked through for it is not known to lack it: the next state tells.
+    if (this.#state !== undefined && !this.#covers(watched)) return;
     const number = this.#state?.get(task.hostKey)?.get(task.serviceId);
     if (number === undefined) return this.#miss(watched);
     const status = SERVICE_STATUSES[number] ?? "UNKNOWN";

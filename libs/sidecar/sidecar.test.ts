@@ -174,6 +174,24 @@ test("tasks that were started at different times are judged by the same polls", 
   await close();
 });
 
+for (const watch of [true, false]) {
+  test(`a task of another host is found although the state stays the same (${watch ? "stream" : "poll"})`, async () => {
+    const state = stateOf({ h1: { s1: 0 }, h2: { s2: 0 } });
+    const { url, close } = await serve(
+      (request, response) => void (request.url?.startsWith("/api/watch") ? response.write(state) : response.end(state)),
+    );
+    const { lane, verdicts } = open(url, { watch });
+    await lane.watch(task("t1", "s1"));
+    await waitFor(() => verdicts.some(({ taskKey }) => taskKey === "t1"));
+
+    await lane.watch(task("t2", "s2", { hostKey: "h2" }));
+
+    assert.equal((await waitFor(() => verdicts.find(({ taskKey }) => taskKey === "t2"))).status, "ALIVE");
+    await lane.close();
+    await close();
+  });
+}
+
 test("the age of a container counts into its backoff, whatever the wall clock says", async (context) => {
   const { url, close } = await serve((_request, response) => void response.end(stateOf({ h1: { s1: 2 } })));
   const verdicts: Verdict[] = [];
