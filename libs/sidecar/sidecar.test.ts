@@ -1,11 +1,17 @@
 import assert from "node:assert/strict";
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { test } from "node:test";
+import { afterEach, test } from "node:test";
 import { startSidecar, waitFor } from "@berth/test-harness";
 import { stateOf } from "./generate.ts";
 import { SidecarLane, type SidecarLog, type SidecarSettings, type Verdict, type WatchTask } from "./index.ts";
 import { SidecarReader } from "./reader.ts";
+
+/** Ends what a test that fails leaves open: otherwise it would never end. */
+const cleanups: Array<() => Promise<void>> = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
 
 const quiet: SidecarLog = { debug: () => {}, info: () => {}, warn: () => {} };
 
@@ -13,6 +19,7 @@ function open(url: string, more: Partial<SidecarSettings> = {}): { lane: Sidecar
   const lane = SidecarLane.open({ settings: { url, timeoutMs: 1_000, watch: false, ...more }, log: quiet });
   const verdicts: Verdict[] = [];
   lane.on("verdict", (verdict) => verdicts.push(verdict));
+  cleanups.push(() => lane.close());
   return { lane, verdicts };
 }
 
@@ -27,6 +34,7 @@ async function serve(answer: RequestListener): Promise<{ url: string; server: Se
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));
   };
+  cleanups.push(close);
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/state.json`, server, close };
 }
 
@@ -234,7 +242,9 @@ test("a drain is asked for until it is accepted, waits out its time, and is cut 
     response.writeHead(asked.length < 3 ? 500 : 202).end();
   });
   const { lane } = open(url);
-  const request = { taskKey: "t", serviceId: "abc", retryCount: 5, retryDelayMs: 10, durationMs: 300, known: true, beganAt: Date.now() };
+  // The thread's own start is part of the first drain's time, and on a busy machine long.
+  await lane.watch(task("warm", "abc", { backoffMs: 3_600_000 }));
+  const request = { taskKey: "t", serviceId: "abc", retryCount: 5, retryDelayMs: 10, durationMs: 1_500, known: true, beganAt: Date.now() };
 
   assert.deepEqual(await lane.drain(request), { accepted: true, completed: true });
   assert.deepEqual(
@@ -242,6 +252,7 @@ test("a drain is asked for until it is accepted, waits out its time, and is cut 
     Array.from({ length: 3 }, () => "POST /api/services/abc/drain"),
   );
   const cut = new AbortController();
+  cleanups.push(async () => cut.abort());
   const long = lane.drain({ ...request, durationMs: 3_600_000, beganAt: Date.now() }, cut.signal);
   const side = await Promise.all(Array.from({ length: 50 }, () => lane.drain({ ...request, durationMs: 100, beganAt: Date.now() })));
   assert.ok(side.every(({ completed }) => completed));
@@ -263,9 +274,12 @@ test("a drain neither shortens nor lengthens when the clock is set, and is belie
     return void response.writeHead(status).end();
   });
   const { lane } = open(url);
-  const request = { taskKey: "t", serviceId: "abc", retryCount: 5, retryDelayMs: 10, durationMs: 300, known: true };
+  // The thread's own start is part of the first drain's time, and on a busy machine long.
+  await lane.watch(task("warm", "abc", { backoffMs: 3_600_000 }));
+  const request = { taskKey: "t", serviceId: "abc", retryCount: 5, retryDelayMs: 10, durationMs: 1_500, known: true };
   const real = Date.now;
   const cut = new AbortController();
+  cleanups.push(async () => cut.abort());
   const long = lane.drain({ ...request, durationMs: 600_000, beganAt: real() }, cut.signal);
   const short = lane.drain({ ...request, beganAt: real() });
   context.mock.method(Date, "now", () => real() + 3_600_000);
