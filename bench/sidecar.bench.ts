@@ -1,6 +1,7 @@
 /**
- * What following Sidecar costs for 1 and for 50 tasks of one host at a state of 5 MB, polled as the tasks ask. Prints one JSON
- * line; `ratio`: CPU for 50 tasks divided by CPU for one, in the same run. The server is another process.
+ * What following Sidecar costs for 1 and for 50 tasks of one host at a state of 5 MB, polled as the tasks ask: each at the same
+ * interval, started at different times. Prints one JSON line; `ratio`: CPU of a poll for 50 tasks divided by that for one; `polls`:
+ * how many there were in the same time (on a busy machine fewer than intervals). The server is another process.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -8,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { SidecarLane } from "@berth/sidecar";
 
 const STATE_BYTES = Number(process.env.BERTH_BENCH_STATE_BYTES ?? 5 * 1024 * 1024);
-const POLL_MS = 500;
+const POLL_MS = 1_000;
 const POLLS = 20;
 
 const quiet = { debug: () => {}, info: () => {}, warn: () => {} };
@@ -22,7 +23,7 @@ const server = createServer((q, r) => r.end(Buffer.concat([head, Buffer.from(Str
 server.listen(0, "127.0.0.1", () => process.send({ port: server.address().port, bytes: text.length }));
 process.on("disconnect", () => process.exit());`;
 
-const generator = new URL("@berth/sidecar/generate", import.meta.url).href;
+const generator = import.meta.resolve("@berth/sidecar/generate");
 const server = spawn(process.execPath, ["--input-type=module", "-e", SERVER, generator, String(STATE_BYTES)], {
   stdio: ["ignore", "ignore", "inherit", "ipc"],
   cwd: fileURLToPath(new URL("..", import.meta.url)),
@@ -32,30 +33,24 @@ const [{ port, bytes }] = (await once(server, "message")) as [{ port: number; by
 async function measure(tasks: number): Promise<{ cpu: number; bytes: number; requests: number }> {
   const url = `http://127.0.0.1:${port}/state.json`;
   const lane = SidecarLane.open({ settings: { url, timeoutMs: 5_000, watch: false }, log: quiet });
-  let last = await lane.status();
   for (let index = 0; index < tasks; index++) {
     await lane.watch({
       taskKey: `t${index}`,
       serviceId: `s${index}`,
       hostKey: "h1",
-      backoffMs: 0,
+      backoffMs: (index * POLL_MS) / tasks,
       pollIntervalMs: POLL_MS,
       maxFails: 3,
-      startedAt: Date.now(),
+      ageMs: 0,
     });
   }
-  // The first poll warms the thread up and is in neither figure.
-  while (last.requests < 3) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    last = await lane.status();
-  }
-  const first = last;
+  // The first polls warm the thread up, and each task's first check may be one of its own: they are in neither figure.
+  await new Promise((resolve) => setTimeout(resolve, 4 * POLL_MS));
+  const first = await lane.status();
   const before = process.cpuUsage();
-  while (last.requests < first.requests + POLLS) {
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    last = await lane.status();
-  }
+  await new Promise((resolve) => setTimeout(resolve, POLLS * POLL_MS));
   const { user, system } = process.cpuUsage(before);
+  const last = await lane.status();
   await lane.close();
   return { cpu: (user + system) / 1e6, bytes: last.bytes - first.bytes, requests: last.requests - first.requests };
 }
@@ -68,9 +63,10 @@ console.log(
   JSON.stringify({
     bench: "sidecar",
     state_bytes: bytes,
-    polls: POLLS,
+    intervals: POLLS,
     ratio: round(fifty.cpu / fifty.requests / (one.cpu / one.requests)),
     bytes_ratio: round(fifty.bytes / fifty.requests / (one.bytes / one.requests)),
+    polls: { one: one.requests, fifty: fifty.requests },
     cpu_ms_per_poll: { one: round((one.cpu / one.requests) * 1000), fifty: round((fifty.cpu / fifty.requests) * 1000) },
     bytes_per_poll: { one: Math.round(one.bytes / one.requests), fifty: Math.round(fifty.bytes / fifty.requests) },
   }),

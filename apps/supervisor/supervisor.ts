@@ -27,6 +27,7 @@ import { answerSchedulerMessage } from "./scheduler-messages.ts";
 import { VaultSecrets } from "./secrets/vault-secrets.ts";
 import { ServiceManager } from "./service-manager.ts";
 import type { HostSettings } from "./settings.ts";
+import { type Keep, SIDECAR_HOOK } from "./sidecar/kept.ts";
 import { sidecarHost } from "./sidecar/service.ts";
 import { sidecarHook } from "./sidecar/sidecar-hook.ts";
 import { SidecarWatch } from "./sidecar/sidecar-watch.ts";
@@ -102,7 +103,7 @@ export class Supervisor {
       this.#findTask(key)?.keepLeases(leases);
     });
 
-    const sidecar = this.#openSidecar(settings);
+    const sidecar = this.#openSidecar(settings, secrets);
     const logs = this.#openLogs(settings);
     const rangeFor = (env: Readonly<Record<string, string>>): number => settings.taskOptions(env).settings.randomExpirationRange;
     const certificates = {
@@ -202,10 +203,14 @@ export class Supervisor {
         })),
       settings: () => settings.describe(),
       vault: () => vault.status(),
+      sidecar: (identity) => sidecar?.watch.view(identity) ?? null,
       dependencies: () => ({
         dockerd: engine.health.up ? { ready: true, detail: engine.url } : { ready: false, detail: engine.health.reason },
       }),
-      details: async () => ({ docker: await engine.statistics().catch(() => null) }),
+      details: async () => {
+        const [docker, reader] = await Promise.all([engine.statistics().catch(() => null), sidecar?.status().catch(() => null) ?? null]);
+        return { docker, sidecar: reader };
+      },
       logsOf: async (task) => {
         const { tasks } = await within(LOG_STATISTICS_MS, () => logs.stats());
         return tasks.find(({ taskKey: key }) => key === taskKey(task.identity));
@@ -235,26 +240,39 @@ export class Supervisor {
     return this.#executors.find(identityOfKey(key));
   }
 
-  #openSidecar(settings: HostSettings): { lane: SidecarLane; watch: SidecarWatch; hook: Hook } | undefined {
-    const { sidecar, sidecarUrl, httpTimeout, sidecarThreadHeap, mesosMasterPort, sidecarRetryCount, sidecarRetryDelay } =
-      settings.configured;
-    if (!sidecar) return undefined;
+  #openSidecar(
+    settings: HostSettings,
+    secrets: SecretRegistry,
+  ): { status: () => Promise<object>; watch: SidecarWatch; hook: Hook } | undefined {
+    const { configured } = settings;
+    if (!configured.sidecar) return undefined;
     const lane = SidecarLane.open({
-      settings: { url: sidecarUrl, timeoutMs: httpTimeout, watch: false },
+      settings: { url: configured.sidecarUrl, timeoutMs: configured.httpTimeout, watch: configured.sidecarWatch },
       log: this.#log,
-      maxHeapMb: mebibytes(sidecarThreadHeap),
+      maxHeapMb: mebibytes(configured.sidecarThreadHeap),
     });
     this.#closers.push(() => lane.close());
-    const watch = new SidecarWatch(lane);
+    const keep: Keep = (identity, state) => this.#executors.find(identity)?.keepHookState(SIDECAR_HOOK, state);
+    const watch = new SidecarWatch(lane, { keep, now: Date.now });
     const hook = sidecarHook({
       lane,
-      watch,
+      keep,
       optionsFor: (environment) => settings.taskOptions(environment),
-      masterPort: mesosMasterPort,
-      retryCount: sidecarRetryCount,
-      retryDelayMs: sidecarRetryDelay,
+      mesos: {
+        agent: configured.mesosAgent,
+        masterPort: configured.mesosMasterPort,
+        credential: configured.mesosCredential,
+        ca: configured.mesosCa,
+        hide: (secret) => secrets.add(secret, "mesosCredential", { holder: "mesosCredential" }),
+      },
+      retryCount: configured.sidecarRetryCount,
+      retryDelayMs: configured.sidecarRetryDelay,
     });
-    return { lane, watch, hook };
+    const status = async (): Promise<object> => {
+      const { tasks, ...reader } = await lane.status(AbortSignal.timeout(STATUS_PATIENCE_MS));
+      return { ...reader, tasks: tasks.length };
+    };
+    return { status, watch, hook };
   }
 
   /** Every setting and where it came from: the first thing that one asks of a daemon that does not do what it should. */
@@ -306,6 +324,9 @@ export class Supervisor {
     process.exit(0);
   }
 }
+
+/** `berth info` waits no longer than this for a thread that is busy. */
+const STATUS_PATIENCE_MS = 1000;
 
 function mebibytes(bytes: number): number {
   return Math.max(16, Math.round(bytes / 1024 / 1024));

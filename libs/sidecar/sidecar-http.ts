@@ -1,14 +1,16 @@
 import { createHash } from "node:crypto";
 import http from "node:http";
 import { pause } from "@berth/retry";
-import type { SidecarSettings } from "./types.ts";
+import type { DrainAnswer, DrainRequest, SidecarSettings } from "./types.ts";
 
-const DEFAULT_MAX_STATE = 128 * 1024 * 1024;
+export const DEFAULT_MAX_STATE = 64 * 1024 * 1024;
 const KEEP_ALIVE_MS = 30_000;
 
 /** One answer of the state; without a body it is the one that is known already. */
 export interface StateAnswer {
   body?: Buffer;
+  /** Of the HTTP answer. */
+  status: number;
   fingerprint: string;
 }
 
@@ -19,6 +21,8 @@ export class SidecarHttp {
   #agent: http.Agent | undefined;
   requests = 0;
   bytes = 0;
+  /** Something has answered here. */
+  answered = false;
 
   constructor(settings: SidecarSettings) {
     this.#settings = settings;
@@ -33,14 +37,15 @@ export class SidecarHttp {
     const response = await this.#request("GET", url, deadline, etag === undefined ? {} : { "if-none-match": etag });
     if (response.statusCode === 304) {
       response.resume();
-      return { fingerprint: known };
+      return { status: 304, fingerprint: known };
     }
     const body = await readBody(response, limit, deadline);
     this.bytes += body.length;
     const tag = response.headers.etag;
-    // Hashing costs a tenth of parsing, and most states are the one before.
+    // Length first, by the comparison of the texts; the hash costs no more than looking for our host's part.
     const fingerprint = typeof tag === "string" ? `etag ${tag}` : `${body.length} ${createHash("sha1").update(body).digest("base64")}`;
-    return fingerprint === known ? { fingerprint } : { body, fingerprint };
+    const status = response.statusCode ?? 0;
+    return fingerprint === known ? { status, fingerprint } : { status, body, fingerprint };
   }
 
   /** Hands on the chunks of the watch stream until it ends or breaks. False when Sidecar does not offer it. */
@@ -72,24 +77,28 @@ export class SidecarHttp {
 
   /** Asks Sidecar to drain a service; tries again as told, and says why it was not accepted. */
   async drain(
-    { serviceId, retryCount, retryDelayMs }: { serviceId: string; retryCount: number; retryDelayMs: number },
+    { serviceId, retryCount, retryDelayMs, known }: Pick<DrainRequest, "serviceId" | "retryCount" | "retryDelayMs" | "known">,
     signal: AbortSignal,
-  ): Promise<{ accepted: boolean; problem?: string }> {
+  ): Promise<DrainAnswer> {
     const url = new URL(`/api/services/${encodeURIComponent(serviceId)}/drain`, this.#settings.url);
     for (let attempt = 0; ; attempt++) {
       let problem: string;
+      let pointless = false;
       try {
         const response = await this.#request("POST", url, AbortSignal.any([signal, AbortSignal.timeout(this.#settings.timeoutMs)]), {
           "content-length": "0",
         });
         response.resume();
         if (response.statusCode === 202) return { accepted: true };
+        pointless = response.statusCode === 404 && !known;
         problem =
           response.statusCode === 404 ? `Sidecar does not know the service ${serviceId}` : `Sidecar answered ${response.statusCode}`;
       } catch (error) {
         signal.throwIfAborted();
-        problem = (error as Error).message;
+        pointless = !known && !this.answered && codeOf(error) === "ECONNREFUSED";
+        problem = reasonOf(error);
       }
+      if (pointless) return { accepted: false, problem, pointless };
       if (attempt >= retryCount) return { accepted: false, problem };
       await pause(retryDelayMs, signal);
     }
@@ -115,11 +124,37 @@ export class SidecarHttp {
     return new Promise((resolve, reject) => {
       const sent = client.request(url, { method, headers, signal, agent: alone ? false : this.#agent });
       if (alone) sent.on("socket", (socket) => socket.setKeepAlive(true, KEEP_ALIVE_MS));
-      sent.on("response", resolve);
+      sent.on("response", (response) => {
+        this.answered = true;
+        resolve(response);
+      });
       sent.on("error", (error) => reject(signal.aborted ? (signal.reason as Error) : error));
       sent.end();
     });
   }
+}
+
+/** An attempt at several addresses of one name fails with an error that says nothing itself. */
+function firstOf(error: unknown): Error & { code?: string } {
+  return error instanceof AggregateError && error.errors[0] instanceof Error ? error.errors[0] : (error as Error);
+}
+
+function codeOf(error: unknown): string | undefined {
+  return firstOf(error).code;
+}
+
+/** Why a request came to nothing, never empty. */
+export function reasonOf(error: unknown): string {
+  const { message, code } = firstOf(error);
+  return message || code || String(error);
+}
+
+/** A URL without the user and the password that may be in it. */
+export function withoutUser(url: string): string {
+  const shown = new URL(url);
+  shown.username = "";
+  shown.password = "";
+  return shown.href;
 }
 
 /** Reads an answer to its end; rejects when it is cut off, too long or late. */

@@ -1,7 +1,9 @@
 import { EventEmitter } from "node:events";
 import { Lane, type LaneLog, LaneLostError } from "@berth/lane";
 import { pause } from "@berth/retry";
+import { withoutUser } from "./sidecar-http.ts";
 import type {
+  DrainAnswer,
   DrainRequest,
   DrainResult,
   SeedsRequest,
@@ -37,7 +39,7 @@ export interface SidecarLaneEvents {
  */
 export class SidecarLane extends EventEmitter<SidecarLaneEvents> {
   readonly #options: SidecarLaneOptions;
-  readonly #tasks = new Map<string, WatchTask>();
+  readonly #tasks = new Map<string, { task: WatchTask; at: number }>();
   #lane: Lane<SidecarThreadMethods> | undefined;
   #draining = 0;
   #closed = false;
@@ -53,7 +55,7 @@ export class SidecarLane extends EventEmitter<SidecarLaneEvents> {
 
   /** Judges a task until `unwatch` or a fatal verdict. A second call for the same task replaces the first. */
   async watch(task: WatchTask): Promise<void> {
-    this.#tasks.set(task.taskKey, task);
+    this.#tasks.set(task.taskKey, { task, at: performance.now() });
     await this.#call("watch", task);
   }
 
@@ -64,18 +66,22 @@ export class SidecarLane extends EventEmitter<SidecarLaneEvents> {
 
   /**
    * Takes a service out of Sidecar and waits for its clients to go elsewhere. `signal` (the container exited, a second KILL)
-   * cuts it short; a drain that Sidecar refuses is waited for all the same, unless the request says otherwise. Never throws but for a closed lane.
+   * cuts it short; one that Sidecar refuses is waited for all the same, unless nobody can have been sent to the service. Told by
+   * `onAccepted` when Sidecar has taken it. Never throws but for a closed lane.
    */
-  async drain(request: DrainRequest, signal?: AbortSignal): Promise<DrainResult> {
+  async drain(request: DrainRequest, signal?: AbortSignal, onAccepted?: () => void): Promise<DrainResult> {
     if (request.durationMs <= 0) return { accepted: false, completed: true };
+    // The wall clock tells only how much an earlier supervisor has waited; one that is set later neither cuts nor lengthens it.
+    const waitedBefore = Math.min(Math.max(Date.now() - request.beganAt, 0), request.durationMs);
+    const endsAt = performance.now() + request.durationMs - waitedBefore;
     this.#draining += 1;
     try {
-      const answer = request.requested ? { accepted: true } : await this.#requestDrain(request, signal);
-      if (!answer.accepted && request.waitsUnaccepted === false) return { ...answer, completed: true };
-      const rest = request.beganAt + request.durationMs - Date.now();
-      // The clock may have been set: never wait longer than a whole drain.
-      const completed = await waited(Math.min(Math.max(rest, 0), request.durationMs), signal);
-      return { ...answer, completed };
+      const { pointless, ...answer } = request.requested
+        ? { accepted: true, pointless: false }
+        : await this.#requestDrain(request, endsAt, signal);
+      if (pointless) return { ...answer, completed: true };
+      if (answer.accepted && !request.requested) onAccepted?.();
+      return { ...answer, completed: await waited(Math.max(endsAt - performance.now(), 0), signal) };
     } finally {
       this.#draining -= 1;
     }
@@ -86,8 +92,11 @@ export class SidecarLane extends EventEmitter<SidecarLaneEvents> {
     return this.#call("seeds", request, signal);
   }
 
-  async status(): Promise<SidecarStatus> {
-    return { ...(await this.#call("status", undefined)), draining: this.#draining };
+  /** What the thread has to tell; a lane that nobody has used yet is not started for it. Rejects when the signal aborts first. */
+  async status(signal?: AbortSignal): Promise<SidecarStatus> {
+    if (this.#lane !== undefined) return { ...(await this.#call("status", undefined, signal)), draining: this.#draining };
+    const url = withoutUser(this.#options.settings.url);
+    return { url, mode: "idle", reachable: true, since: Date.now(), requests: 0, parsed: 0, bytes: 0, tasks: [], draining: 0 };
   }
 
   async close(): Promise<void> {
@@ -95,13 +104,13 @@ export class SidecarLane extends EventEmitter<SidecarLaneEvents> {
     await this.#lane?.close();
   }
 
-  async #requestDrain(request: DrainRequest, signal?: AbortSignal): Promise<{ accepted: boolean; problem?: string }> {
-    const { serviceId, retryCount, retryDelayMs, durationMs, beganAt } = request;
+  async #requestDrain(request: DrainRequest, endsAt: number, signal?: AbortSignal): Promise<DrainAnswer> {
+    const { serviceId, retryCount, retryDelayMs, known } = request;
     // The wait runs from the beginning, also while the request is tried again: a Sidecar that is away does not double the time.
-    const limit = AbortSignal.timeout(Math.min(Math.max(beganAt + durationMs - Date.now(), 0), durationMs));
+    const limit = AbortSignal.timeout(Math.max(Math.round(endsAt - performance.now()), 0));
     const both = signal === undefined ? limit : AbortSignal.any([signal, limit]);
     try {
-      return await this.#call("requestDrain", { serviceId, retryCount, retryDelayMs }, both);
+      return await this.#call("requestDrain", { serviceId, retryCount, retryDelayMs, known }, both);
     } catch (error) {
       return { accepted: false, problem: both.aborted ? "not accepted in time" : (error as Error).message };
     }
@@ -135,17 +144,18 @@ export class SidecarLane extends EventEmitter<SidecarLaneEvents> {
     lane.on("log", (line: ThreadLogLine) => log[line.level](line.fields, line.message));
     lane.on("verdict", (verdict: Verdict) => this.#judge(verdict));
     lane.on("restarted", () => {
-      for (const task of this.#tasks.values()) lane.call("watch", task).catch(() => {});
+      const now = performance.now();
+      for (const { task, at } of this.#tasks.values()) lane.call("watch", { ...task, ageMs: task.ageMs + now - at }).catch(() => {});
     });
     this.#lane = lane;
     return lane;
   }
 
   #judge(verdict: Verdict): void {
-    const task = this.#tasks.get(verdict.taskKey);
-    if (task === undefined) return;
+    const entry = this.#tasks.get(verdict.taskKey);
+    if (entry === undefined) return;
     if (verdict.fatal) this.#tasks.delete(verdict.taskKey);
-    else this.#tasks.set(verdict.taskKey, { ...task, failures: verdict.failures, failingSince: verdict.since });
+    else entry.task = { ...entry.task, failures: verdict.failures, failingSince: verdict.since };
     this.emit("verdict", verdict);
   }
 }

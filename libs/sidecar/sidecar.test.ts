@@ -1,10 +1,17 @@
 import assert from "node:assert/strict";
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { test } from "node:test";
+import { afterEach, test } from "node:test";
 import { startSidecar, waitFor } from "@berth/test-harness";
 import { stateOf } from "./generate.ts";
 import { SidecarLane, type SidecarLog, type SidecarSettings, type Verdict, type WatchTask } from "./index.ts";
+import { SidecarReader } from "./reader.ts";
+
+/** Ends what a test that fails leaves open: otherwise it would never end. */
+const cleanups: Array<() => Promise<void>> = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
 
 const quiet: SidecarLog = { debug: () => {}, info: () => {}, warn: () => {} };
 
@@ -12,11 +19,12 @@ function open(url: string, more: Partial<SidecarSettings> = {}): { lane: Sidecar
   const lane = SidecarLane.open({ settings: { url, timeoutMs: 1_000, watch: false, ...more }, log: quiet });
   const verdicts: Verdict[] = [];
   lane.on("verdict", (verdict) => verdicts.push(verdict));
+  cleanups.push(() => lane.close());
   return { lane, verdicts };
 }
 
 function task(taskKey: string, serviceId: string, more: Partial<WatchTask> = {}): WatchTask {
-  return { taskKey, serviceId, hostKey: "h1", backoffMs: 0, pollIntervalMs: 40, maxFails: 3, startedAt: Date.now(), ...more };
+  return { taskKey, serviceId, hostKey: "h1", backoffMs: 0, pollIntervalMs: 40, maxFails: 3, ageMs: 0, ...more };
 }
 
 async function serve(answer: RequestListener): Promise<{ url: string; server: Server; close: () => Promise<void> }> {
@@ -26,6 +34,7 @@ async function serve(answer: RequestListener): Promise<{ url: string; server: Se
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));
   };
+  cleanups.push(close);
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/state.json`, server, close };
 }
 
@@ -65,7 +74,7 @@ test("one reader for all tasks; affirmed failures end one of them; gaps do not c
   });
   assert.deepEqual(status.tasks.map(({ taskKey }) => taskKey).sort(), ["t1", "t3"]);
   assert.match(status.tasks.find(({ taskKey }) => taskKey === "t3")?.message ?? "", /does not know/);
-  assert.ok(verdicts.every(({ taskKey, healthy }) => taskKey !== "t3" && (taskKey !== "t1" || healthy)));
+  assert.ok(verdicts.every(({ taskKey, healthy }) => healthy || taskKey === "t2"));
   await lane.close();
   await close();
 });
@@ -111,15 +120,105 @@ test("a watch stream that breaks is opened again, and stale failures are not cou
   await waitFor(() => (verdicts.at(-1)?.failures ?? 0) >= 2 && polls > 0);
   away = true;
   await waitFor(async () => !(await lane.status()).reachable);
-  const counted = verdicts.length;
+  const counted = verdicts.at(-1)?.failures ?? 0;
   server.closeAllConnections();
   const { requests } = await lane.status();
   await waitFor(async () => (await lane.status()).requests > requests + 1);
-  assert.equal(verdicts.length, counted);
+  assert.equal(verdicts.at(-1)?.failures, counted);
+  assert.match(verdicts.at(-1)?.message ?? "", /^Sidecar cannot be asked: assumed healthy/);
   away = false;
-  await waitFor(() => streams > 1 && verdicts.length > counted);
+  await waitFor(() => streams > 1 && (verdicts.at(-1)?.failures ?? 0) > counted);
 
   await lane.close();
+  await close();
+});
+
+test("a stream is followed while it says less than polling would read, and left for polling where it says more", async () => {
+  let busy = false;
+  let polls = 0;
+  const { url, close } = await serve((request, response) => {
+    if (!request.url?.startsWith("/api/watch")) {
+      polls += 1;
+      return void response.end(stateOf({ h1: { s1: 0 } }));
+    }
+    response.write(stateOf({ h1: { s1: 0 } }));
+    const timer = setInterval(() => busy && response.write(stateOf({ h1: { s1: 0 } })), 2);
+    return void response.on("close", () => clearInterval(timer));
+  });
+  const { lane, verdicts } = open(url, { watch: true });
+
+  await lane.watch(task("t1", "s1", { pollIntervalMs: 40 }));
+  await waitFor(() => verdicts.some(({ status }) => status === "ALIVE"));
+  const asked = polls;
+  await lane.watch(task("t2", "s1", { backoffMs: 400 }));
+  await waitFor(() => verdicts.some(({ taskKey }) => taskKey === "t2"));
+  assert.equal((await lane.status()).mode, "watch");
+  assert.equal(polls, asked, "a quiet stream was polled beside");
+  busy = true;
+  await waitFor(async () => (await lane.status()).mode === "poll");
+  await waitFor(() => polls > asked + 2);
+  await lane.close();
+  await close();
+});
+
+test("tasks that were started at different times are judged by the same polls", async () => {
+  let polls = 0;
+  const ids = Object.fromEntries(Array.from({ length: 20 }, (_, at) => [`s${at}`, 2]));
+  const { url, close } = await serve((_request, response) => {
+    polls += 1;
+    response.end(stateOf({ h1: ids }));
+  });
+  const { lane, verdicts } = open(url);
+  const least = (): number => Math.min(...Object.keys(ids).map((id) => verdicts.findLast(({ taskKey }) => taskKey === id)?.failures ?? 0));
+
+  for (const [at, id] of Object.keys(ids).entries())
+    await lane.watch(task(id, id, { pollIntervalMs: at === 0 ? 400 : 430, backoffMs: at * 50, maxFails: 1_000 }));
+  await waitFor(() => least() >= 2);
+  const before = { polls, least: least() };
+  await waitFor(() => least() >= before.least + 6);
+
+  assert.ok(polls - before.polls <= 7, `${polls - before.polls} polls for six verdicts on each`);
+  await lane.close();
+  await close();
+});
+
+for (const watch of [true, false]) {
+  test(`a task of another host is found although the state stays the same (${watch ? "stream" : "poll"})`, async () => {
+    const state = stateOf({ h1: { s1: 0 }, h2: { s2: 0 } });
+    const { url, close } = await serve(
+      (request, response) => void (request.url?.startsWith("/api/watch") ? response.write(state) : response.end(state)),
+    );
+    const { lane, verdicts } = open(url, { watch });
+    await lane.watch(task("t1", "s1"));
+    await waitFor(() => verdicts.some(({ taskKey }) => taskKey === "t1"));
+
+    await lane.watch(task("t2", "s2", { hostKey: "h2" }));
+
+    assert.equal((await waitFor(() => verdicts.find(({ taskKey }) => taskKey === "t2"))).status, "ALIVE");
+    await lane.close();
+    await close();
+  });
+}
+
+test("the age of a container counts into its backoff, whatever the wall clock says", async (context) => {
+  const { url, close } = await serve((_request, response) => void response.end(stateOf({ h1: { s1: 2 } })));
+  const verdicts: Verdict[] = [];
+  const reader = new SidecarReader(
+    { url, timeoutMs: 1_000, watch: false },
+    { verdict: (verdict) => verdicts.push(verdict), log: () => {} },
+  );
+  const real = Date.now;
+  context.mock.method(Date, "now", () => real() + 3_600_000);
+
+  reader.watch(task("young", "s1", { backoffMs: 60_000, ageMs: 1_000, maxFails: 1_000 }));
+  reader.watch(task("old", "s1", { backoffMs: 60_000, ageMs: 61_000, maxFails: 1_000 }));
+  await waitFor(() => verdicts.length >= 2);
+  context.mock.method(Date, "now", () => real() - 3_600_000);
+  const counted = verdicts.length;
+  await waitFor(() => verdicts.length > counted + 2);
+
+  assert.ok(verdicts.every(({ taskKey }) => taskKey === "old"));
+  reader.close();
   await close();
 });
 
@@ -143,7 +242,9 @@ test("a drain is asked for until it is accepted, waits out its time, and is cut 
     response.writeHead(asked.length < 3 ? 500 : 202).end();
   });
   const { lane } = open(url);
-  const request = { taskKey: "t", serviceId: "abc", retryCount: 5, retryDelayMs: 10, durationMs: 300, beganAt: Date.now() };
+  // The thread's own start is part of the first drain's time, and on a busy machine long.
+  await lane.watch(task("warm", "abc", { backoffMs: 3_600_000 }));
+  const request = { taskKey: "t", serviceId: "abc", retryCount: 5, retryDelayMs: 10, durationMs: 1_500, known: true, beganAt: Date.now() };
 
   assert.deepEqual(await lane.drain(request), { accepted: true, completed: true });
   assert.deepEqual(
@@ -151,6 +252,7 @@ test("a drain is asked for until it is accepted, waits out its time, and is cut 
     Array.from({ length: 3 }, () => "POST /api/services/abc/drain"),
   );
   const cut = new AbortController();
+  cleanups.push(async () => cut.abort());
   const long = lane.drain({ ...request, durationMs: 3_600_000, beganAt: Date.now() }, cut.signal);
   const side = await Promise.all(Array.from({ length: 50 }, () => lane.drain({ ...request, durationMs: 100, beganAt: Date.now() })));
   assert.ok(side.every(({ completed }) => completed));
@@ -160,6 +262,68 @@ test("a drain is asked for until it is accepted, waits out its time, and is cut 
     accepted: true,
     completed: true,
   });
+  await lane.close();
+  await close();
+});
+
+test("a drain neither shortens nor lengthens when the clock is set, and is believed when nobody can know the service", async (context) => {
+  let status = 202;
+  const asked: number[] = [];
+  const { url, close } = await serve((_request, response) => {
+    asked.push(status);
+    return void response.writeHead(status).end();
+  });
+  const { lane } = open(url);
+  // The thread's own start is part of the first drain's time, and on a busy machine long.
+  await lane.watch(task("warm", "abc", { backoffMs: 3_600_000 }));
+  const request = { taskKey: "t", serviceId: "abc", retryCount: 5, retryDelayMs: 10, durationMs: 1_500, known: true };
+  const real = Date.now;
+  const cut = new AbortController();
+  cleanups.push(async () => cut.abort());
+  const long = lane.drain({ ...request, durationMs: 600_000, beganAt: real() }, cut.signal);
+  const short = lane.drain({ ...request, beganAt: real() });
+  context.mock.method(Date, "now", () => real() + 3_600_000);
+  assert.deepEqual(await short, { accepted: true, completed: true });
+  cut.abort();
+  assert.deepEqual(await long, { accepted: true, completed: false }, "a clock that was set ended a drain");
+  context.mock.restoreAll();
+
+  status = 404;
+  assert.equal((await lane.drain({ ...request, known: false, durationMs: 3_600_000, beganAt: Date.now() })).completed, true);
+  assert.equal(asked.length, 3);
+  status = 500;
+  const insisted = await lane.drain({ ...request, known: false, beganAt: Date.now() });
+  assert.match(insisted.problem ?? "", /answered 500/);
+  assert.equal(asked.length, 9);
+  await lane.close();
+  await close();
+  const { lane: lonely } = open("http://127.0.0.1:1/state.json");
+  const refused = await lonely.drain({ ...request, known: false, durationMs: 3_600_000, beganAt: Date.now() });
+  assert.match(refused.problem ?? "", /ECONNREFUSED/);
+  await lonely.close();
+});
+
+test("a password in the URL is used and shown nowhere", async () => {
+  const asked: Array<string | undefined> = [];
+  const { url, close } = await serve((request, response) => {
+    asked.push(request.headers.authorization);
+    return void response.writeHead(500).end("not today");
+  });
+  const said: string[] = [];
+  const tell = (fields: object, message: string): void => void said.push(JSON.stringify(fields) + message);
+  const withPassword = url.replace("//", "//me:s3cr3tpassword@");
+  const lane = SidecarLane.open({
+    settings: { url: withPassword, timeoutMs: 1_000, watch: true },
+    log: { debug: tell, info: tell, warn: tell },
+  });
+
+  assert.equal((await lane.status()).url, url);
+  await lane.watch(task("t1", "s1"));
+  await waitFor(() => said.length > 0);
+
+  assert.equal(asked[0], `Basic ${Buffer.from("me:s3cr3tpassword").toString("base64")}`);
+  assert.equal((await lane.status()).url, url);
+  assert.doesNotMatch(said.join("\n"), /s3cr3tpassword/);
   await lane.close();
   await close();
 });
@@ -220,9 +384,11 @@ test("the real Sidecar: watch stream, unhealthy service, drain", { timeout: 90_0
     serviceId: "0123456789ab",
     retryCount: 0,
     retryDelayMs: 1,
-    durationMs: 100,
+    durationMs: 3_600_000,
+    known: false,
     beganAt: Date.now(),
   });
+  assert.equal(drained.completed, true, "a service that is unknown is waited for");
   assert.match(drained.problem ?? "", /does not know/);
   code = 200;
   await waitFor(async () => (await (await fetch(url)).text()).includes('"Status":0'));
@@ -232,6 +398,7 @@ test("the real Sidecar: watch stream, unhealthy service, drain", { timeout: 90_0
     retryCount: 0,
     retryDelayMs: 1,
     durationMs: 2_000,
+    known: true,
     beganAt: Date.now(),
   });
   assert.deepEqual(accepted, { accepted: true, completed: true });

@@ -13,7 +13,7 @@ export default serveLane<SidecarSettings>((settings, lane) => {
     watch: (task) => reader.watch(task),
     unwatch: ({ taskKey }) => reader.unwatch(taskKey),
     requestDrain: (request, signal) => reader.requestDrain(request, signal),
-    seeds: (request, signal) => reader.seeds(request, signal),
+    seeds: (request) => reader.seeds(request),
     status: () => reader.status(),
   };
 });

@@ -15,7 +15,7 @@ export class StateSplitter {
   #inString = false;
   #escaped = false;
 
-  constructor(limit = 128 * 1024 * 1024) {
+  constructor(limit = 64 * 1024 * 1024) {
     this.#limit = limit;
   }
 

@@ -9,9 +9,12 @@ export interface SidecarSettings {
   url: string;
   /** Of each request, milliseconds. */
   timeoutMs: number;
-  /** Follow /api/watch instead of polling; falls back to polling where Sidecar does not offer it. */
+  /**
+   * Follow /api/watch instead of polling for as long as it says less than polling would; false always polls. Where Sidecar does not
+   * offer it, polling it is.
+   */
   watch: boolean;
-  /** A larger state is not read (counted as unreachable). Default 128 MiB. */
+  /** A larger state is not read (counted as unreachable). Default 64 MiB. */
   maxStateBytes?: number;
 }
 
@@ -21,21 +24,22 @@ export interface WatchTask {
   serviceId: string;
   /** This host's key in the state's `Servers`: TASK_HOST, else MESOS_HOSTNAME, else the agent's hostname. */
   hostKey: string;
-  /** Milliseconds after `startedAt` in which nothing is judged. */
+  /** Milliseconds from the container's start in which nothing is judged. */
   backoffMs: number;
   pollIntervalMs: number;
   /** Affirmed failures that end the task. */
   maxFails: number;
-  /** When the container was started, milliseconds since the epoch. */
-  startedAt: number;
+  /** How long the container has run already, milliseconds; not by a clock that somebody may set. */
+  ageMs: number;
   /** What an earlier supervisor had counted (from `Verdict.failures`). */
   failures?: number;
   failingSince?: number;
 }
 
-/** Told when a task's health changes, when a failure is counted, and once with `fatal`. */
+/** Told when a task's health or status changes, when a failure is counted, when nothing is known any more, and once with `fatal`. */
 export interface Verdict {
   taskKey: string;
+  /** What was affirmed last: true until Sidecar has said otherwise. */
   healthy: boolean;
   /** Undefined while Sidecar does not know the service or cannot be asked: the task is assumed healthy. */
   status?: ServiceStatus;
@@ -59,8 +63,11 @@ export interface DrainRequest {
   durationMs: number;
   /** When the drain began, milliseconds since the epoch: a drain that is taken up again does not wait from the start. */
   beganAt: number;
-  /** False: a service that Sidecar does not take out has no clients to wait for. Default true: the wait goes on all the same. */
-  waitsUnaccepted?: boolean;
+  /**
+   * Sidecar has been seen to know the service: it is insisted, and waited for although it is not accepted. Otherwise a service that
+   * Sidecar does not know, or a Sidecar that never was there, has no clients to wait for.
+   */
+  known: boolean;
   /** The request was accepted by an earlier supervisor's drain: only the rest of the wait is left. */
   requested?: boolean;
 }
@@ -84,12 +91,15 @@ export interface SeedsRequest {
   credentials?: { principal: string; secret: string };
   /** PEM. */
   ca?: string;
+  /** False takes any certificate, as executors of an agent that checks none do. Default true. */
+  verify?: boolean;
 }
 
 export interface SidecarStatus {
   url: string;
   /** How the state is got. */
   mode: "idle" | "poll" | "watch";
+  /** True until an attempt has failed. */
   reachable: boolean;
   since: number;
   problem?: string;
@@ -109,14 +119,21 @@ export interface ThreadLogLine {
   message: string;
 }
 
+/** What came of asking Sidecar to drain a service. `pointless`: nobody can have been sent to it. */
+export interface DrainAnswer {
+  accepted: boolean;
+  problem?: string;
+  pointless?: boolean;
+}
+
 /** What the Sidecar thread answers to. */
 export interface SidecarThreadMethods {
   watch(task: WatchTask): void;
   unwatch(request: { taskKey: string }): void;
   requestDrain(
-    request: { serviceId: string; retryCount: number; retryDelayMs: number },
+    request: Pick<DrainRequest, "serviceId" | "retryCount" | "retryDelayMs" | "known">,
     signal?: AbortSignal,
-  ): Promise<{ accepted: boolean; problem?: string }>;
+  ): Promise<DrainAnswer>;
   seeds(request: SeedsRequest, signal?: AbortSignal): Promise<string[]>;
   status(request: undefined): Omit<SidecarStatus, "draining">;
 }

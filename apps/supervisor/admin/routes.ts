@@ -1,6 +1,7 @@
 import type { TaskLogStatistics } from "@berth/logrelay";
 import { parseTaskInfo, type TaskInfo } from "@berth/mesos/task-info";
 import { PROTOCOL_VERSIONS } from "@berth/protocol";
+import type { TaskIdentity } from "@berth/runtime";
 import { z } from "zod";
 import type { EventJournal } from "../event-journal.ts";
 import type { Executors } from "../executor/executors.ts";
@@ -20,6 +21,8 @@ export interface AdminParts {
   hooks: () => unknown;
   settings: () => unknown;
   vault: () => Promise<unknown>;
+  /** What Sidecar says of a task; null where it is not asked about it. */
+  sidecar: (identity: TaskIdentity) => unknown;
   /** One entry per thing that a launch needs: dockerd, Vault, Redis, Sidecar. */
   dependencies: () => Record<string, { ready: boolean; detail: string }>;
   details: () => Promise<object>;
@@ -53,7 +56,8 @@ export function adminRoutes(parts: AdminParts): AdminRoutes {
       const task = findTask(executors, parameters.id ?? "");
       const description = task.describe();
       const logs = await parts.logsOf(task).catch(() => undefined);
-      return { json: { ...summarize(description), ...description, logs: logs === undefined ? null : logView(logs) } };
+      const views = { sidecar: parts.sidecar(description.identity), logs: logs === undefined ? null : logView(logs) };
+      return { json: { ...summarize(description), ...description, ...views } };
     },
     "POST /v1/tasks/:id/kill": ({ parameters, body }) => {
       const { gracePeriodMs } = parse(KillBody, body);

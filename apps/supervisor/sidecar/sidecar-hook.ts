@@ -2,14 +2,16 @@ import type { Hook, HookTask } from "@berth/hooks";
 import type { DrainRequest, SidecarLane } from "@berth/sidecar";
 import type { TaskOptions } from "../settings.ts";
 import { taskKey } from "../task-key.ts";
+import { type Keep, readKept, SIDECAR_HOOK } from "./kept.ts";
+import { type MesosAccess, seedsRequest } from "./seeds-request.ts";
 import { isInSidecar, serviceId } from "./service.ts";
-import type { SidecarWatch } from "./sidecar-watch.ts";
 
 export interface SidecarHookParts {
   lane: SidecarLane;
-  watch: SidecarWatch;
+  keep: Keep;
   optionsFor: (executorEnvironment: Readonly<Record<string, string>>) => TaskOptions;
-  masterPort: string;
+  /** For the seeds. */
+  mesos: MesosAccess;
   retryCount: number;
   retryDelayMs: number;
 }
@@ -24,9 +26,9 @@ const SEEDS_TIMEOUT_MS = 10_000;
  * Sidecar itself calls unhealthy is not drained: nobody is sent to it any more.
  */
 export function sidecarHook(parts: SidecarHookParts): Hook {
-  const { lane, optionsFor, masterPort } = parts;
+  const { lane, optionsFor, mesos, keep } = parts;
   return {
-    name: "sidecar",
+    name: SIDECAR_HOOK,
     priority: 400,
     timeoutMs: TIMEOUT_MS,
     failsTask: false,
@@ -38,12 +40,13 @@ export function sidecarHook(parts: SidecarHookParts): Hook {
     },
     stages: {
       beforeCreate: async (task, { signal }) => {
-        const agentEndpoint = task.executorEnvironment.MESOS_AGENT_ENDPOINT;
-        if (!optionsFor(task.executorEnvironment).settings.seedSidecar || agentEndpoint === undefined) return undefined;
-        const seeds = await lane.seeds({ agentEndpoint, masterPort }, AbortSignal.any([signal, AbortSignal.timeout(SEEDS_TIMEOUT_MS)]));
+        if (!optionsFor(task.executorEnvironment).settings.seedSidecar) return undefined;
+        const request = await seedsRequest(mesos, task.executorEnvironment);
+        if (request === undefined) return undefined;
+        const seeds = await lane.seeds(request, AbortSignal.any([signal, AbortSignal.timeout(SEEDS_TIMEOUT_MS)]));
         return seeds.length === 0 ? undefined : { environment: { SIDECAR_SEEDS: seeds.join(",") } };
       },
-      beforeStop: async (task, { signal, log }) => {
+      beforeStop: async (task, { signal, log, state }) => {
         const id = task.id;
         if (
           id === undefined ||
@@ -53,7 +56,12 @@ export function sidecarHook(parts: SidecarHookParts): Hook {
           !isInSidecar(task.task)
         )
           return undefined;
-        const result = await lane.drain(drainRequest(task, id, parts), signal);
+        const before = readKept(state);
+        const request = { ...drainRequest(task, id, parts), known: before.known === true, requested: before.drained === true };
+        const result = await lane.drain(request, signal, () => {
+          keep(task.identity, { ...before, drained: true });
+          log.info({ serviceId: request.serviceId, durationMs: request.durationMs }, "Sidecar has accepted the drain");
+        });
         log.info({ ...result }, result.accepted ? "Sidecar has drained the task" : "Sidecar did not drain the task");
         return undefined;
       },
@@ -61,16 +69,17 @@ export function sidecarHook(parts: SidecarHookParts): Hook {
   };
 }
 
-function drainRequest(task: HookTask, id: string, { watch, optionsFor, retryCount, retryDelayMs }: SidecarHookParts): DrainRequest {
-  // A service that Sidecar was never seen to know has no clients to wait for: it is asked once, and believed.
-  const known = watch.knows(task.identity);
+function drainRequest(
+  task: HookTask,
+  id: string,
+  { optionsFor, retryCount, retryDelayMs }: SidecarHookParts,
+): Omit<DrainRequest, "known" | "requested"> {
   return {
     taskKey: taskKey(task.identity),
     serviceId: serviceId(id),
-    retryCount: known ? retryCount : 0,
+    retryCount,
     retryDelayMs,
     durationMs: optionsFor(task.executorEnvironment).settings.sidecarDrainingDuration,
     beganAt: task.stop?.since ?? 0,
-    waitsUnaccepted: known,
   };
 }

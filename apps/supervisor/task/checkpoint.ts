@@ -103,6 +103,13 @@ export class CheckpointKeeper {
     this.send();
   }
 
+  /** Keeps what a hook's watch has seen; nothing waits until it is held. */
+  keepHookState(name: string, state: unknown): void {
+    this.#data = this.#fit({ ...this.#data, hookStates: { ...this.#data.hookStates, [name]: state } });
+    this.#sequence += 1;
+    this.send();
+  }
+
   send(): void {
     this.#send({ type: "checkpoint", taskId: this.#taskId, sequence: this.#sequence, data: this.#data });
   }

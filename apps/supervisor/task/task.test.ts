@@ -326,6 +326,34 @@ describe("a task", () => {
     await state(s, "TASK_KILLED");
   });
 
+  test("whose process ends during a drain ends then", async () => {
+    let drains = 0;
+    const drain: Hook = {
+      name: "drain",
+      priority: 1,
+      timeoutMs: 600_000,
+      failsTask: false,
+      describe: () => undefined,
+      stages: {
+        beforeStop: async (task, { signal }) => {
+          drains += 1;
+          if (task.stop?.alreadyEnded === false) await new Promise((resolve) => signal.addEventListener("abort", resolve));
+          return undefined;
+        },
+      },
+    };
+    const s: Stage = stage({ hooks: [drain] });
+    await state(s, "TASK_RUNNING");
+    s.task.stop("operator", "stopped", 500);
+    await waitFor(() => drains === 1);
+
+    s.runtime.exit(7);
+    s.task.observeAgain();
+
+    assert.match((await state(s, "TASK_KILLED")).message ?? "", /exited with 7/);
+    assert.equal(s.runtime.calls.includes("SIGTERM"), false);
+  });
+
   test("a fault in one step is no end: an inspection that fails is made again", async () => {
     let failures = 2;
     const s = stage({

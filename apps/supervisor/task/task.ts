@@ -225,6 +225,11 @@ export class Task {
     if (!this.#finished) this.#kept.keepLogPosition(position);
   }
 
+  /** A hook's state beside its stages: what it must not lose when the supervisor dies in the middle of one. */
+  keepHookState(name: string, state: unknown): void {
+    if (!this.#finished) this.#kept.keepHookState(name, state);
+  }
+
   /** The task's leases have new ends. */
   keepLeases(leases: unknown[]): void {
     if (!this.#finished) this.#keep({ leases });
@@ -345,8 +350,22 @@ export class Task {
     if (this.#step.kind === "wait" || !INTERRUPTIBLE.has(this.#step.kind)) return;
     const now = decide(this.#situation());
     if (now.kind !== this.#step.kind || (now.kind === "hooks" && this.#step.kind === "hooks" && now.stage !== this.#step.stage)) {
-      // An inspection that is due anyway does not make a pull or a drain wrong.
+      // An inspection that is due anyway does not make a pull or a drain wrong; what it shows may.
       if (now.kind !== "inspect") this.#stepAbort.abort(new Error(`the task is to ${now.kind} instead`));
+      else if (this.#step.kind === "hooks") void this.#lookAside();
+    }
+  }
+
+  /** Looks at the runtime while hooks run: a drain of minutes must not hide that its task has ended. */
+  async #lookAside(): Promise<void> {
+    const generation = this.#sightings;
+    try {
+      const observed = await this.#inspect();
+      if (generation !== this.#sightings || this.#step.kind !== "hooks") return;
+      this.#see(observed);
+      this.#changed();
+    } catch {
+      // The step's end is followed by a look that is tried again.
     }
   }
 
@@ -482,8 +501,11 @@ export class Task {
     const budget = this.#checkpoint.stop?.cause === "shutdown" ? AFTER_SHUTDOWN_BUDGET_MS : AFTER_STOP_BUDGET_MS;
     const bounded = stage === "afterStop" ? AbortSignal.any([signal, AbortSignal.timeout(budget)]) : signal;
     if (this.#task !== undefined) {
-      const result = await this.#parts.hooks.run(stage, this.#hookTask(), { states: this.#checkpoint.hookStates, signal: bounded });
-      this.#keep({ hookStates: result.states });
+      const before = this.#checkpoint.hookStates;
+      const { states } = await this.#parts.hooks.run(stage, this.#hookTask(), { states: before, signal: bounded });
+      // Only what the stage has changed: a watch may have kept something meanwhile.
+      const changed = Object.entries(states).filter(([name, state]) => state !== before[name]);
+      this.#keep({ hookStates: { ...this.#checkpoint.hookStates, ...Object.fromEntries(changed) } });
     }
     // A stop stage that ran out of time has had its turn; so has one whose task ended under it, but then it is run once more as ended.
     if (stage === "beforeStop" && signal.aborted && this.#observed?.state !== "running") return;

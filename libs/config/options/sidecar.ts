@@ -18,6 +18,15 @@ export const SIDECAR_OPTIONS = {
     description: "Sidecar's state. For draining, its scheme, host and port are used.",
     since: "0.1",
   },
+  sidecarWatch: {
+    type: "boolean",
+    default: true,
+    scope: "host",
+    environment: executor("SIDECAR_WATCH"),
+    description:
+      "Follow Sidecar's /api/watch instead of polling for as long as it brings fewer states than polling would read. `false`: always poll.",
+    since: "0.1",
+  },
   sidecarRetryCount: {
     type: "integer",
     default: 5,
@@ -25,7 +34,7 @@ export const SIDECAR_OPTIONS = {
     maximum: 1000,
     scope: "host",
     environment: executor("SIDECAR_RETRY_COUNT"),
-    description: "Extra attempts of a request to Sidecar.",
+    description: "Extra attempts of a drain request. A state that cannot be read is asked for again at the next poll.",
     since: "0.1",
   },
   sidecarRetryDelay: {
@@ -102,6 +111,33 @@ export const SIDECAR_OPTIONS = {
     scope: "host",
     environment: executor("MESOS_MASTER_PORT"),
     description: "Port of the master that is asked for the seeds. Set but empty: none.",
+    since: "0.1",
+  },
+  mesosAgent: {
+    type: "address",
+    default: "",
+    scope: "host",
+    environment: executor("MESOS_AGENT"),
+    description:
+      "The agent of this host, which is asked for its master when seeds are made. Default: MESOS_AGENT_ENDPOINT of the executor. Needed with `mesosCredential`: that is sent to no address that a task can name.",
+    since: "0.1",
+  },
+  mesosCredential: {
+    type: "path",
+    default: "",
+    scope: "host",
+    environment: executor("MESOS_CREDENTIAL"),
+    description:
+      "File with the credential for the agent's /state and the master's /slaves, as Mesos's own --credential takes it: JSON with `principal` and `secret`, or the two as words.",
+    since: "0.1",
+  },
+  mesosCa: {
+    type: "path",
+    default: "",
+    scope: "host",
+    environment: executor("MESOS_CA"),
+    description:
+      "PEM file with the authorities that agent and master are trusted by. With it both are always asked over TLS; without it as the worker speaks to the agent (BERTH_AGENT_SCHEME, LIBPROCESS_SSL_ENABLED).",
     since: "0.1",
   },
   taskHost: {
