@@ -22,6 +22,7 @@ import type {
   LogStatistics,
   LogstashSink,
   LogThreadMethods,
+  PushRequest,
   ReadLine,
   ReadRequest,
   SinkConfig,
@@ -85,9 +86,9 @@ export class LogRelay implements LogThreadMethods {
     void this.#begin(followed);
   }
 
-  push({ taskKey, stream, bytes }: { taskKey: string; stream: StreamName; bytes: Uint8Array }): void {
+  push({ taskKey, stream, bytes, offset }: PushRequest): void {
     const source = this.#tasks.get(taskKey)?.pipeline?.source;
-    if (source instanceof PushedSource) source.push(stream, bytes);
+    if (source instanceof PushedSource) source.push(stream, bytes, offset);
   }
 
   async stop({ taskKey, drain, deadline }: StopRequest, signal?: AbortSignal): Promise<TaskLogStatistics | undefined> {
@@ -315,7 +316,7 @@ export class LogRelay implements LogThreadMethods {
     const before = this.#positions.get(taskKey);
     this.#positions.set(taskKey, position);
     this.#positionsTimer ??= setTimeout(() => this.#flushPositions(), POSITIONS_MS);
-    if (before?.kind === "file" && position.kind === "file" && position.offset - before.offset >= 64 * 1024) this.#flushPositions();
+    if (before !== undefined && bytesTo(position) - bytesTo(before) >= 64 * 1024) this.#flushPositions();
   }
 
   #flushPositions(): void {
@@ -324,5 +325,19 @@ export class LogRelay implements LogThreadMethods {
     if (this.#positions.size === 0) return;
     this.#events.positions([...this.#positions].map(([taskKey, position]) => ({ taskKey, position })));
     this.#positions.clear();
+  }
+}
+
+/** How far a position is in its source, in bytes; 0 where that is not known. */
+function bytesTo(position: LogPosition): number {
+  switch (position.kind) {
+    case "file":
+      return position.offset;
+    case "text":
+      return position.stdout.offset + position.stderr.offset;
+    case "pushed":
+      return position.stdout + position.stderr;
+    case "time":
+      return 0;
   }
 }

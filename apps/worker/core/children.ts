@@ -1,12 +1,11 @@
 import type { Child, ChildExit, Spawn } from "@berth/protocol";
-import { toBase64 } from "./bytes.ts";
 import type { Host } from "./host.ts";
 import { signalTree, startTimeOf, type TreeRoot, treeIsEmpty } from "./process-tree.ts";
 import { hadOomKill, killCgroup, makeTaskCgroup, removeCgroup, type TaskCgroup } from "./task-cgroup.ts";
 
 export interface ChildrenHandlers {
   exited(taskId: string, exit: ChildExit): void;
-  output(taskId: string, stream: "stdout" | "stderr", data: string): void;
+  output(taskId: string, stream: "stdout" | "stderr", bytes: Uint8Array): void;
   log(line: string): void;
 }
 
@@ -56,7 +55,7 @@ export class Children {
       {
         output: (stream, bytes) => {
           this.#host.writeDescriptor(stream === "stdout" ? 1 : 2, bytes);
-          this.#handlers.output(spawn.taskId, stream, toBase64(bytes));
+          this.#handlers.output(spawn.taskId, stream, bytes);
         },
         exit: (code, signal) => this.#ended(spawn.taskId, code, signal),
       },

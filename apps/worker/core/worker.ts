@@ -7,14 +7,14 @@ import {
   type SupervisorMessage,
   type TaskRecord,
   type Wanted,
-  type WorkerMessage,
 } from "@berth/protocol";
 import { type AgentEndpoint, agentEndpoint } from "./agent-endpoint.ts";
 import { AgentSession } from "./agent-session.ts";
-import { fromBase64 } from "./bytes.ts";
+import { fromBase64, toBase64 } from "./bytes.ts";
 import { CallConnection } from "./call-connection.ts";
 import { Children } from "./children.ts";
 import type { Host } from "./host.ts";
+import { KeptOutput } from "./kept-output.ts";
 import { graceOf, Ledger, type TaskEntry } from "./ledger.ts";
 import { Outbox } from "./outbox.ts";
 import { startTimeOf } from "./process-tree.ts";
@@ -41,8 +41,6 @@ const SIGKILL = 9;
 const SUPERVISOR_BACK_MS = 3000;
 /** Messages of the scheduler that wait for a supervisor; Mesos itself promises no delivery. */
 const MAX_WAITING_MESSAGES = 100;
-/** Output of command tasks that waits for a supervisor, as base64. */
-const MAX_WAITING_OUTPUT = 4 * 1024 * 1024;
 /** What SHUTDOWN's grace period keeps back for the last updates, as Mesos's own executors do. */
 const SHUTDOWN_RESERVE_MS = 2000;
 /** An agent that restarted meanwhile may have forgotten the task and will never acknowledge: then the worker leaves all the same. */
@@ -71,10 +69,7 @@ export class Worker {
   #served = false;
   /** Of the scheduler, base64, for a supervisor that is away. */
   #messages: string[] = [];
-  /** Of command tasks, for a supervisor that is away. */
-  #output: Array<Extract<WorkerMessage, { type: "output" }>> = [];
-  #outputSize = 0;
-  #outputDropped = 0;
+  readonly #output = new KeptOutput();
   #subscribedSince = 0;
 
   constructor(host: Host, settings: WorkerSettings, endpoint: AgentEndpoint) {
@@ -108,7 +103,7 @@ export class Worker {
     });
     this.#link = new SupervisorLink(host, settings.supervisorSocket, {
       hello: () => this.#hello(),
-      welcomed: () => this.#onWelcome(),
+      welcomed: (takesOutput) => this.#onWelcome(takesOutput),
       refusedForGood: (reason) => this.#leave(EXIT.refused, `the supervisor refuses this worker: ${reason}`),
       away: (served) => this.#onSupervisorAway(served),
       message: (message) => this.#onSupervisorMessage(message),
@@ -118,10 +113,11 @@ export class Worker {
       exited: (taskId, exit) => {
         const entry = this.#ledger.entries.get(taskId);
         if (entry !== undefined) entry.record.exit = exit;
+        this.#output.flush();
         this.#link.send({ type: "exited", taskId, exit });
         if (entry !== undefined) this.#tellEndAlone(entry);
       },
-      output: (taskId, stream, data) => this.#forward({ type: "output", taskId, stream, data }),
+      output: (taskId, stream, bytes) => this.#output.add(taskId, stream, toBase64(bytes), bytes.length),
       log,
     });
   }
@@ -134,25 +130,6 @@ export class Worker {
       this.#host.setTimer(HEARTBEAT_MS, beat);
     };
     this.#host.setTimer(HEARTBEAT_MS, beat);
-  }
-
-  /** Output for the log relay waits for a supervisor that is away; the sandbox has it all the same. */
-  #forward(output: Extract<WorkerMessage, { type: "output" }>): void {
-    if (this.#link.connected) return void this.#link.send(output);
-    if (this.#outputSize + output.data.length > MAX_WAITING_OUTPUT) {
-      if (this.#outputDropped === 0) this.#log("the supervisor is away for too long: output is in the sandbox, but no longer kept for it");
-      this.#outputDropped += output.data.length;
-      return;
-    }
-    this.#output.push(output);
-    this.#outputSize += output.data.length;
-  }
-
-  #forwardWaiting(): void {
-    if (this.#outputDropped > 0) this.#log(`about ${Math.ceil((this.#outputDropped * 3) / 4)} bytes of output were not relayed`);
-    for (const output of this.#output.splice(0)) this.#link.send(output);
-    this.#outputSize = 0;
-    this.#outputDropped = 0;
   }
 
   // The agent
@@ -314,6 +291,7 @@ export class Worker {
 
   /** Kills that the supervisor had begun go on without it when it does not come back at once. */
   #onSupervisorAway(served: boolean): void {
+    this.#output.disconnected();
     for (const { record, accepted, terminalSince } of [...this.#ledger.entries.values()]) {
       if (record.wanted !== undefined && !accepted && terminalSince === undefined) this.#endUnaccepted(record.taskId);
     }
@@ -357,10 +335,11 @@ export class Worker {
     };
   }
 
-  #onWelcome(): void {
+  #onWelcome(takesOutput: boolean): void {
     this.#accept(this.#ledger.records());
     for (const data of this.#messages.splice(0)) this.#link.send({ type: "message", data });
-    this.#forwardWaiting();
+    const dropped = this.#output.connected((output) => void this.#link.send(output), takesOutput);
+    if (dropped > 0) this.#log(`the supervisor was away for too long: ${dropped} bytes of output are in the sandbox, but not relayed`);
   }
 
   #accept(records: readonly TaskRecord[]): void {
@@ -412,7 +391,10 @@ export class Worker {
       case "title":
         return this.#host.setTitle(message.text);
       case "forget":
+        this.#output.forget(message.taskId);
         return this.#ledger.forget(message.taskId);
+      case "taken":
+        return this.#output.taken(message.taskId, message);
       case "output":
         return this.#host.writeDescriptor(message.stream === "stdout" ? 1 : 2, fromBase64(message.data));
       case "exit":
@@ -442,6 +424,7 @@ export class Worker {
       const child = this.#children.spawn(spawn);
       if (typeof child === "string") return void this.#link.send({ type: "spawnFailed", taskId: spawn.taskId, error: child });
       record.child = child;
+      if (spawn.output === "forward") record.output = this.#output.begin(spawn.taskId);
     }
     if (record.child !== undefined) this.#link.send({ type: "spawned", taskId: spawn.taskId, child: record.child });
     if (record.exit !== undefined) this.#link.send({ type: "exited", taskId: spawn.taskId, exit: record.exit });

@@ -1,0 +1,178 @@
+/** The output of command tasks on its way to a receiver, while berthd is killed again and again: numbered lines, each of which must arrive. */
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { LocalExecutor, TaskInfoInput } from "@berth/mesos/local-agent";
+import { waitFor } from "@berth/test-harness";
+import { CommandStage, shellTask, state } from "./command-tasks-stage.ts";
+
+/** Takes syslog messages over TCP and counts the numbered lines in them, `<<task:number>>`. */
+class Receiver implements AsyncDisposable {
+  readonly counts = new Map<string, number>();
+  readonly #sockets = new Set<Socket>();
+  readonly #server: Server;
+
+  private constructor(server: Server) {
+    this.#server = server;
+    server.on("connection", (socket) => {
+      this.#sockets.add(socket);
+      let rest = "";
+      socket.setEncoding("utf8").on("data", (text: string) => {
+        const whole = rest + text;
+        const end = whole.lastIndexOf(">>") + 2;
+        for (const [line] of whole.slice(0, end).matchAll(/<<[^<>]+>>/g)) this.counts.set(line, (this.counts.get(line) ?? 0) + 1);
+        rest = whole.slice(end < 2 ? 0 : end);
+      });
+      socket.on("error", () => {});
+    });
+  }
+
+  static async start(): Promise<Receiver> {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    return new Receiver(server);
+  }
+
+  get settings(): Record<string, string> {
+    const { port } = this.#server.address() as { port: number };
+    return { EXECUTOR_RELAY_SYSLOG: "true", EXECUTOR_SYSLOG_FORMAT: "rfc5424-tcp", EXECUTOR_SYSLOG_ADDR: `127.0.0.1:${port}` };
+  }
+
+  missing(lines: readonly string[]): string[] {
+    return lines.filter((line) => !this.counts.has(line));
+  }
+
+  /** Bytes that came more than once. */
+  duplicates(lines: readonly string[]): number {
+    return lines.reduce((sum, line) => sum + ((this.counts.get(line) ?? 1) - 1) * (line.length + 1), 0);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+}
+
+let receiver: Receiver;
+let stage: CommandStage;
+before(async () => {
+  receiver = await Receiver.start();
+  stage = await CommandStage.start(receiver.settings);
+});
+after(async () => {
+  await stage?.[Symbol.asyncDispose]();
+  await receiver?.[Symbol.asyncDispose]();
+});
+
+/** Runs in the shell that becomes the worker: its stdout and stderr are pipes, as behind Mesos's logrotate logger. */
+const PIPES = "mkfifo o e; cat o >> logged & cat e >> logged & exec > o 2> e";
+/** What may come twice for each time that berthd is killed. */
+const DUPLICATES = 64 * 1024;
+
+/** Writes numbered lines until the file is there, then a last one without a line feed. */
+function talkative(name: string, end: string, pause = 0.02): TaskInfoInput {
+  const loop = `while [ ! -e ${end} ]; do i=$((i+1)); echo "<<${name}:$i>>"; echo "<<${name}-err:$i>>" >&2; sleep ${pause}; done`;
+  return shellTask(`i=0; ${loop}; printf '<<${name}:last>>'`);
+}
+
+/** All that a task's executor has in its sandbox. */
+function written(executor: LocalExecutor, name: string): string[] {
+  const text = ["stdout", "stderr", "logged"].map((file) => textOf(`${executor.sandbox}/${file}`)).join("\n");
+  return [...text.matchAll(/<<([^<>:]+):[^<>]+>>/g)].filter(([, of]) => of === name || of === `${name}-err`).map(([line]) => line);
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+async function allArrive(executor: LocalExecutor, name: string): Promise<string[]> {
+  const lines = written(executor, name);
+  assert.ok(lines.length > 2, `${name} wrote ${lines.length} lines`);
+  await waitFor(() => receiver.missing(lines).length === 0, { what: `every line of ${name}` }).catch((error: Error) => {
+    const missing = receiver.missing(lines);
+    throw new Error(`${error.message}: ${missing.length} of ${lines.length} are missing: ${missing.slice(0, 5).join(" ")}`);
+  });
+  return lines;
+}
+
+describe("berthd is killed in the middle of a task's output", () => {
+  const ways: Array<[what: string, before: string]> = [
+    ["files", ""],
+    ["pipes", PIPES],
+  ];
+  for (const [what, before] of ways) {
+    test(`${what}: every line arrives, few twice, also of a task that ends meanwhile`, async () => {
+      const [one, two] = [`${what}1`, `${what}2`];
+      const [endOne, endTwo] = [`${stage.folder.path}/${one}`, `${stage.folder.path}/${two}`];
+      const tasks = [talkative(one, endOne), talkative(two, endTwo)] as const;
+      const executors = tasks.map((task) => stage.launch(task, {}, before));
+      const [first, second] = executors as [LocalExecutor, LocalExecutor];
+      for (const [index, task] of tasks.entries()) await state(executors[index] as LocalExecutor, task, "TASK_RUNNING");
+      for (const name of [one, two]) await waitFor(() => receiver.counts.has(`<<${name}:5>>`), { what: "first lines" });
+
+      for (let kill = 1; kill <= 3; kill++) {
+        await stage.supervisor.kill();
+        if (kill === 2) writeFileSync(endOne, "");
+        await sleep(300);
+        await stage.restartSupervisor();
+        const marker = written(second, two).at(-1) as string;
+        await waitFor(() => receiver.counts.has(marker), { what: `${marker} after kill ${kill}` });
+      }
+      writeFileSync(endTwo, "");
+
+      for (const [index, name] of [one, two].entries()) {
+        const executor = executors[index] as LocalExecutor;
+        await state(executor, tasks[index] as TaskInfoInput, "TASK_FINISHED");
+        const lines = await allArrive(executor, name);
+        assert.ok(lines.includes(`<<${name}:last>>`));
+        assert.ok(receiver.duplicates(lines) <= 3 * 2 * DUPLICATES, `${receiver.duplicates(lines)} bytes came twice`);
+      }
+      assert.equal((await first.exited).code, 0);
+      assert.equal((await second.exited).code, 0);
+    });
+  }
+});
+
+test("two tasks in one executor: each has its own lines, and all of them", async () => {
+  const names = ["group1", "group2"];
+  const end = `${stage.folder.path}/group`;
+  const tasks = names.map((name) => talkative(name, end));
+  const executor = stage.executor();
+  executor.launchGroup(tasks);
+  for (const task of tasks) await state(executor, task, "TASK_RUNNING");
+
+  await stage.supervisor.kill();
+  await sleep(300);
+  await stage.restartSupervisor();
+  for (const name of names) {
+    const marker = written(executor, name).at(-1) as string;
+    await waitFor(() => receiver.counts.has(marker), { what: marker });
+  }
+  writeFileSync(end, "");
+
+  for (const [index, name] of names.entries()) {
+    await state(executor, tasks[index] as TaskInfoInput, "TASK_FINISHED");
+    const lines = await allArrive(executor, name);
+    assert.ok(receiver.duplicates(lines) <= 2 * DUPLICATES, `${receiver.duplicates(lines)} bytes came twice`);
+  }
+  assert.equal((await executor.exited).code, 0);
+});
+
+test("a task that starts and ends while nobody looks has its lines relayed", async () => {
+  for (const [what, before] of [
+    ["shortfiles", ""],
+    ["shortpipes", PIPES],
+  ] as const) {
+    const task = shellTask(`for i in 1 2 3; do echo "<<${what}:$i>>"; done; printf '<<${what}:last>>'`);
+    const executor = stage.launch(task, {}, before);
+    await state(executor, task, "TASK_FINISHED");
+    assert.equal((await allArrive(executor, what)).length, 4);
+    assert.equal((await executor.exited).code, 0);
+  }
+});
