@@ -176,3 +176,18 @@ test("a task that starts and ends while nobody looks has its lines relayed", asy
     assert.equal((await executor.exited).code, 0);
   }
 });
+
+test("a stdout that nobody reads: neither the session, nor a kill, nor the relay waits for it", async () => {
+  // The worker itself holds the other end open.
+  const stuck = "mkfifo o; exec 3<>o >o";
+  const lines = 20_000;
+  const task = shellTask(`for i in $(seq ${lines}); do echo "<<stuck:$i>>"; done; exec sleep 1000`);
+  const executor = stage.launch(task, {}, stuck);
+  await state(executor, task, "TASK_RUNNING");
+
+  await waitFor(() => receiver.counts.has(`<<stuck:${lines}>>`), { what: "the last line" });
+  assert.deepEqual(receiver.missing(Array.from({ length: lines }, (_, index) => `<<stuck:${index + 1}>>`)), []);
+  executor.kill(task.task_id.value, { gracePeriodMs: 5000 });
+  await state(executor, task, "TASK_KILLED");
+  assert.equal((await executor.exited).code, 0);
+});

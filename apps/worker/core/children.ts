@@ -53,10 +53,7 @@ export class Children {
         ...(spawn.rlimits === undefined ? {} : { rlimits: spawn.rlimits }),
       },
       {
-        output: (stream, bytes) => {
-          this.#host.writeDescriptor(stream === "stdout" ? 1 : 2, bytes);
-          this.#handlers.output(spawn.taskId, stream, bytes);
-        },
+        output: (stream, bytes) => this.#handlers.output(spawn.taskId, stream, bytes),
         exit: (code, signal) => this.#ended(spawn.taskId, code, signal),
       },
     );

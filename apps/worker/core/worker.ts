@@ -17,6 +17,7 @@ import type { Host } from "./host.ts";
 import { KeptOutput } from "./kept-output.ts";
 import { graceOf, Ledger, type TaskEntry } from "./ledger.ts";
 import { Outbox } from "./outbox.ts";
+import { OwnOutput } from "./own-output.ts";
 import { startTimeOf } from "./process-tree.ts";
 import { type WorkerSettings, workerSettings } from "./settings.ts";
 import { SupervisorLink } from "./supervisor-link.ts";
@@ -47,6 +48,8 @@ const SHUTDOWN_RESERVE_MS = 2000;
 const ACKNOWLEDGEMENT_FAIL_SAFE_MS = 60_000;
 /** How long a worker whose tasks are over waits for the supervisor's leave. */
 const LEAVE_WITHOUT_SUPERVISOR_MS = 10_000;
+/** What waits for a slow reader of our own stdout or stderr gets this long at the end. */
+const LAST_OUTPUT_MS = 1000;
 const HEARTBEAT_MS = 30 * 60_000;
 
 /** The worker: one Mesos executor. It holds the session, the updates and the checkpoints; the supervisor does the work. */
@@ -70,6 +73,7 @@ export class Worker {
   /** Of the scheduler, base64, for a supervisor that is away. */
   #messages: string[] = [];
   readonly #output = new KeptOutput();
+  readonly #own: OwnOutput;
   #subscribedSince = 0;
 
   constructor(host: Host, settings: WorkerSettings, endpoint: AgentEndpoint) {
@@ -77,6 +81,10 @@ export class Worker {
     this.#settings = settings;
     this.#agentId = settings.agentId;
     const log = (line: string): void => this.#log(line);
+    this.#own = new OwnOutput(host, {
+      takes: (more) => host.readChildren(more),
+      dropped: (fd, bytes) => log(`nobody read ${fd === 1 ? "stdout" : "stderr"} for a while: ${bytes} bytes were dropped`),
+    });
     this.#ledger = new Ledger(host, { executorId: settings.executorId, agentId: () => this.#agentId });
     this.#session = new AgentSession(host, endpoint, settings, {
       unacknowledged: (reduced) => {
@@ -117,7 +125,10 @@ export class Worker {
         this.#link.send({ type: "exited", taskId, exit });
         if (entry !== undefined) this.#tellEndAlone(entry);
       },
-      output: (taskId, stream, bytes) => this.#output.add(taskId, stream, toBase64(bytes), bytes.length),
+      output: (taskId, stream, bytes) => {
+        this.#own.write(stream === "stdout" ? 1 : 2, bytes);
+        this.#output.add(taskId, stream, toBase64(bytes), bytes.length);
+      },
       log,
     });
   }
@@ -396,7 +407,7 @@ export class Worker {
       case "taken":
         return this.#output.taken(message.taskId, message);
       case "output":
-        return this.#host.writeDescriptor(message.stream === "stdout" ? 1 : 2, fromBase64(message.data));
+        return this.#own.write(message.stream === "stdout" ? 1 : 2, fromBase64(message.data));
       case "exit":
         this.#released = true;
         return this.#leaveIfDone();
@@ -495,11 +506,11 @@ export class Worker {
     this.#children.killAll();
     this.#session.end();
     this.#link.end();
-    this.#host.exit(code);
+    this.#own.drained(LAST_OUTPUT_MS, () => this.#host.exit(code));
   }
 
   #log(line: string): void {
-    this.#host.writeDescriptor(2, this.#host.encodeUtf8(`${timeOfDay(this.#host.wallClock())} berth-worker: ${line}\n`));
+    this.#own.write(2, this.#host.encodeUtf8(`${timeOfDay(this.#host.wallClock())} berth-worker: ${line}\n`));
   }
 }
 
