@@ -46,6 +46,8 @@ const MAX_WAITING_MESSAGES = 100;
 const SHUTDOWN_RESERVE_MS = 2000;
 /** An agent that restarted meanwhile may have forgotten the task and will never acknowledge: then the worker leaves all the same. */
 const ACKNOWLEDGEMENT_FAIL_SAFE_MS = 60_000;
+/** The same once the executor is shut down: a framework that is torn down acknowledges nothing. */
+const SHUTDOWN_ACKNOWLEDGEMENT_MS = 5000;
 /** How long a worker whose tasks are over waits for the supervisor's leave. */
 const LEAVE_WITHOUT_SUPERVISOR_MS = 10_000;
 /** What waits for a slow reader of our own stdout or stderr gets this long at the end. */
@@ -460,11 +462,10 @@ export class Worker {
     if (entry?.terminalSince === undefined || entry.record.terminalAcknowledged === true) return;
     const now = this.#host.monotonicClock();
     const since = this.#session.subscribed ? Math.max(entry.terminalSince, this.#subscribedSince) : now;
-    const left = since + ACKNOWLEDGEMENT_FAIL_SAFE_MS - now;
+    const wait = this.#settings.updateWaitTimeoutMs ?? (this.#shutdown ? SHUTDOWN_ACKNOWLEDGEMENT_MS : ACKNOWLEDGEMENT_FAIL_SAFE_MS);
+    const left = since + wait - now;
     if (left > 0) return this.#arm(taskId, left, () => this.#expectAcknowledgement(taskId, state, uuid));
-    this.#log(
-      `WARNING: the agent did not acknowledge ${state} of task ${taskId} within ${ACKNOWLEDGEMENT_FAIL_SAFE_MS / 1000} s; giving up`,
-    );
+    this.#log(`WARNING: the agent did not acknowledge ${state} of task ${taskId} within ${wait / 1000} s; giving up`);
     this.#settle(taskId, uuid);
   }
 
@@ -474,7 +475,7 @@ export class Worker {
     this.#outbox.forget(taskId);
     const state = entry?.record.lastStatus?.state;
     if (entry?.terminalSince === undefined || state === undefined) return;
-    this.#undeliverable = true;
+    if (!this.#shutdown) this.#undeliverable = true;
     entry.record.terminalAcknowledged = true;
     this.#link.send({ type: "acknowledged", taskId, uuid, state });
     this.#leaveIfDone();
