@@ -6,7 +6,8 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalExecutor, TaskInfoInput } from "@berth/mesos/local-agent";
 import { waitFor } from "@berth/test-harness";
-import { CommandStage, shellTask, state } from "./command-tasks-stage.ts";
+import { buildLeanWorker, leanWorkerObstacle } from "../scripts/build/lean-worker.ts";
+import { CommandStage, shellTask, state, statesOf } from "./command-tasks-stage.ts";
 
 /** Takes syslog messages over TCP and counts the numbered lines in them, `<<task:number>>`. */
 class Receiver implements AsyncDisposable {
@@ -72,9 +73,9 @@ const PIPES = "mkfifo o e; cat o >> logged & cat e >> logged & exec > o 2> e";
 const DUPLICATES = 64 * 1024;
 
 /** Writes numbered lines until the file is there, then a last one without a line feed. */
-function talkative(name: string, end: string, pause = 0.02): TaskInfoInput {
+function talkative(name: string, end: string, pause = 0.02, code = 0): TaskInfoInput {
   const loop = `while [ ! -e ${end} ]; do i=$((i+1)); echo "<<${name}:$i>>"; echo "<<${name}-err:$i>>" >&2; sleep ${pause}; done`;
-  return shellTask(`i=0; ${loop}; printf '<<${name}:last>>'`);
+  return shellTask(`i=0; ${loop}; printf '<<${name}:last>>'; exit ${code}`);
 }
 
 /** All that a task's executor has in its sandbox. */
@@ -190,4 +191,52 @@ test("a stdout that nobody reads: neither the session, nor a kill, nor the relay
   executor.kill(task.task_id.value, { gracePeriodMs: 5000 });
   await state(executor, task, "TASK_KILLED");
   assert.equal((await executor.exited).code, 0);
+});
+
+const obstacle = leanWorkerObstacle();
+
+// Fifty Node processes would take a minute to start; what is asked here is about tasks.
+test("50 command tasks, berthd killed five times: no line is lost, every exit told once with its code", { skip: obstacle ?? false }, async () => {
+  await using own = await CommandStage.start(receiver.settings);
+  own.worker = (await buildLeanWorker({ quiet: true })).worker;
+  const all = Array.from({ length: 50 }, (_, index) => {
+    const name = `fifty${index}`;
+    // Ten write five times as much. One that fails would take the others of its group along.
+    const task = talkative(name, `${own.folder.path}/end${index % 5}`, index % 5 === 0 ? 0.05 : 0.25, index < 40 ? index : 0);
+    return { index, name, task, executor: undefined as LocalExecutor | undefined };
+  });
+  for (const entry of all.slice(0, 30)) entry.executor = own.launch(entry.task);
+  for (const entry of all.slice(30, 40)) entry.executor = own.launch(entry.task, {}, PIPES);
+  for (let first = 40; first < 50; first += 5) {
+    const executor = own.executor();
+    executor.launchGroup(all.slice(first, first + 5).map(({ task }) => task));
+    for (const entry of all.slice(first, first + 5)) entry.executor = executor;
+  }
+  const executorOf = ({ executor }: (typeof all)[number]): LocalExecutor => executor as LocalExecutor;
+  for (const entry of all) await state(executorOf(entry), entry.task, "TASK_RUNNING", 60_000);
+
+  for (let kill = 0; kill < 5; kill++) {
+    await sleep(500 + Math.random() * 1000);
+    await own.supervisor.kill();
+    // A fifth of them ends while nobody is there.
+    writeFileSync(`${own.folder.path}/end${kill}`, "");
+    await sleep(300);
+    await own.restartSupervisor();
+  }
+
+  let [duplicates, lines] = [0, 0];
+  for (const entry of all) {
+    const { index, name, task } = entry;
+    const executor = executorOf(entry);
+    const code = index < 40 ? index : 0;
+    const ended = await state(executor, task, code === 0 ? "TASK_FINISHED" : "TASK_FAILED");
+    assert.match(ended.message ?? "", new RegExp(`^process exited with ${code}(;|$)`));
+    assert.deepEqual(statesOf(executor, task), ["TASK_STARTING", "TASK_RUNNING", ended.state]);
+    const written = await allArrive(executor, name);
+    const twice = receiver.duplicates(written);
+    assert.ok(twice <= 5 * 2 * DUPLICATES, `${twice} bytes of ${name} came twice`);
+    duplicates += twice;
+    lines += written.length;
+  }
+  console.log(`${lines} lines of 50 tasks, ${duplicates} bytes of them twice`);
 });
