@@ -196,7 +196,9 @@ test("a stdout that nobody reads: neither the session, nor a kill, nor the relay
 const obstacle = leanWorkerObstacle();
 
 // Fifty Node processes would take a minute to start; what is asked here is about tasks.
-test("50 command tasks, berthd killed five times: no line is lost, every exit told once with its code", { skip: obstacle ?? false }, async () => {
+test("50 command tasks, berthd killed five times: no line is lost, every exit told once with its code", {
+  skip: obstacle ?? false,
+}, async () => {
   await using own = await CommandStage.start(receiver.settings);
   own.worker = (await buildLeanWorker({ quiet: true })).worker;
   const all = Array.from({ length: 50 }, (_, index) => {

@@ -49,14 +49,17 @@ export interface RelayEvents {
 }
 
 export const MAX_LINE_BYTES = 1024 * 1024;
-/** Positions go out together after this long, or at once when one file moved on by a batch. */
+/** Positions go out together after this long, or at once when one source moved on by so many bytes. */
 const POSITIONS_MS = 200;
+const POSITION_BYTES = 16 * 1024;
 const RETRY_SOURCE_MS = 1_000;
 
 interface Followed {
   request: FollowRequest;
   pipeline: Pipeline | undefined;
   ended: AbortController;
+  /** How far the position is that was told last, in bytes. */
+  toldBytes?: number;
 }
 
 /** All log work of a host: a pipeline per task, and one way to each receiver whatever the number of tasks. */
@@ -313,16 +316,22 @@ export class LogRelay implements LogThreadMethods {
   }
 
   #position(taskKey: string, position: LogPosition): void {
-    const before = this.#positions.get(taskKey);
     this.#positions.set(taskKey, position);
     this.#positionsTimer ??= setTimeout(() => this.#flushPositions(), POSITIONS_MS);
-    if (before !== undefined && bytesTo(position) - bytesTo(before) >= 64 * 1024) this.#flushPositions();
+    const followed = this.#tasks.get(taskKey);
+    if (followed === undefined) return;
+    followed.toldBytes ??= bytesTo(followed.request.position ?? position);
+    if (bytesTo(position) - followed.toldBytes >= POSITION_BYTES) this.#flushPositions();
   }
 
   #flushPositions(): void {
     clearTimeout(this.#positionsTimer);
     this.#positionsTimer = undefined;
     if (this.#positions.size === 0) return;
+    for (const [taskKey, position] of this.#positions) {
+      const followed = this.#tasks.get(taskKey);
+      if (followed !== undefined) followed.toldBytes = bytesTo(position);
+    }
     this.#events.positions([...this.#positions].map(([taskKey, position]) => ({ taskKey, position })));
     this.#positions.clear();
   }

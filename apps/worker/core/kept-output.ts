@@ -1,11 +1,15 @@
 import type { WorkerMessage } from "@berth/protocol";
+import { toBase64 } from "./bytes.ts";
+import type { Host } from "./host.ts";
 
 type Output = Extract<WorkerMessage, { type: "output" }>;
 
 interface Piece {
-  message: Output & { offset: number };
-  /** Where its stream goes on behind it. */
-  end: number;
+  taskId: string;
+  stream: "stdout" | "stderr";
+  /** How many bytes of its stream came before it. */
+  offset: number;
+  bytes: Uint8Array;
 }
 
 /** Of each stream of a task, in bytes. */
@@ -14,11 +18,16 @@ export interface Written {
   stderr: number;
 }
 
-/** All that is kept, as base64 and with what each piece costs by itself. */
+/** All that is kept, with what each piece costs by itself. */
 const MAX_KEPT = 4 * 1024 * 1024;
 const PIECE_COST = 200;
-/** So much is given to a supervisor that has not taken what it got before: what is beyond waits here, not in a socket's queue. */
-const WINDOW = 1024 * 1024;
+/** Nearly full: the children's output is not read for a while, so that neither a burst nor a restart of the supervisor costs a line. */
+const HIGH_WATER = 3 * 1024 * 1024;
+const LOW_WATER = 1024 * 1024;
+/** No longer than this, milliseconds: a task is not to be held up by whoever takes its logs. */
+const HOLD_MS = 5000;
+/** So much is given to a supervisor that has not taken what it got before: it is what may come twice, and what waits in its socket. */
+const WINDOW = 256 * 1024;
 
 /**
  * Output of command tasks on its way to the supervisor's log targets, numbered by its bytes and kept until the supervisor says that it
@@ -39,6 +48,17 @@ export class KeptOutput {
   /** Sends a message; undefined while no supervisor serves. */
   #send: ((message: Output) => void) | undefined;
   #takes = false;
+  readonly #host: Host;
+  readonly #onHold: (held: boolean) => void;
+  #hold: number | undefined;
+  /** It was held long enough; what does not fit from now on is given up, until there is room again. */
+  #heldEnough = false;
+
+  /** `onHold` is told whether the children's output is to be left unread. */
+  constructor(host: Host, onHold: (held: boolean) => void) {
+    this.#host = host;
+    this.#onHold = onHold;
+  }
 
   /** A child's output is forwarded from now on. Returns the count of its bytes, which goes on counting. */
   begin(taskId: string): Written {
@@ -47,16 +67,17 @@ export class KeptOutput {
     return written;
   }
 
-  /** A child wrote this; `length` is in bytes, `data` base64. */
-  add(taskId: string, stream: "stdout" | "stderr", data: string, length: number): void {
+  /** A child wrote this; the bytes are ours to keep. */
+  add(taskId: string, stream: "stdout" | "stderr", bytes: Uint8Array): void {
     const written = this.#written.get(taskId) ?? this.begin(taskId);
-    const message = { type: "output", taskId, stream, data, offset: written[stream] } as const;
-    written[stream] += length;
-    if (this.#send !== undefined && !this.#takes) return this.#send(message);
-    this.#pieces.push({ message, end: written[stream] });
-    this.#size += costOf(message);
+    const piece = { taskId, stream, offset: written[stream], bytes };
+    written[stream] += bytes.length;
+    if (this.#send !== undefined && !this.#takes) return this.#send(messageOf(piece));
+    this.#pieces.push(piece);
+    this.#size += costOf(piece);
     this.#pump(WINDOW);
     if (this.#size > MAX_KEPT) this.#giveUpOldest();
+    this.#regulate();
   }
 
   /** A supervisor serves: it gets what is kept. Returns how many bytes were given up before. */
@@ -82,33 +103,48 @@ export class KeptOutput {
   }
 
   taken(taskId: string, taken: Written): void {
-    this.#keep(({ message, end }) => message.taskId !== taskId || end > taken[message.stream]);
+    this.#keep((piece) => piece.taskId !== taskId || piece.offset + piece.bytes.length > taken[piece.stream]);
     this.#pump(WINDOW);
   }
 
   /** Nothing of the task is left to do. */
   forget(taskId: string): void {
     this.#written.delete(taskId);
-    this.#keep(({ message }) => message.taskId !== taskId);
+    this.#keep((piece) => piece.taskId !== taskId);
     this.#pump(WINDOW);
+  }
+
+  #regulate(): void {
+    if (this.#size > HIGH_WATER && this.#hold === undefined && !this.#heldEnough) {
+      this.#hold = this.#host.setTimer(HOLD_MS, () => this.#release(true));
+      this.#onHold(true);
+    } else if (this.#size < LOW_WATER) this.#release(false);
+  }
+
+  #release(heldEnough: boolean): void {
+    this.#heldEnough = heldEnough;
+    if (this.#hold === undefined) return;
+    this.#host.clearTimer(this.#hold);
+    this.#hold = undefined;
+    this.#onHold(false);
   }
 
   #pump(window: number): void {
     if (this.#send === undefined) return;
     for (let piece = this.#pieces[this.#sent]; piece !== undefined && this.#sentSize < window; piece = this.#pieces[this.#sent]) {
       this.#sent += 1;
-      this.#sentSize += costOf(piece.message);
-      this.#send(piece.message);
+      this.#sentSize += costOf(piece);
+      this.#send(messageOf(piece));
     }
   }
 
   /** Some more than is needed, so that it is not done for every piece. */
   #giveUpOldest(): void {
-    let excess = this.#size - MAX_KEPT + WINDOW / 4;
-    this.#keep(({ message, end }, sent) => {
+    let excess = this.#size - MAX_KEPT + MAX_KEPT / 16;
+    this.#keep((piece, sent) => {
       if (sent || excess <= 0) return true;
-      excess -= costOf(message);
-      this.#dropped += end - message.offset;
+      excess -= costOf(piece);
+      this.#dropped += piece.bytes.length;
       return false;
     });
   }
@@ -123,14 +159,19 @@ export class KeptOutput {
     for (const [index, piece] of before.entries()) {
       if (!wanted(piece, index < sent)) continue;
       this.#pieces.push(piece);
-      this.#size += costOf(piece.message);
+      this.#size += costOf(piece);
       if (index >= sent) continue;
       this.#sent += 1;
-      this.#sentSize += costOf(piece.message);
+      this.#sentSize += costOf(piece);
     }
+    this.#regulate();
   }
 }
 
-function costOf({ data }: Output): number {
-  return data.length + PIECE_COST;
+function costOf({ bytes }: Piece): number {
+  return bytes.length + PIECE_COST;
+}
+
+function messageOf({ taskId, stream, offset, bytes }: Piece): Output {
+  return { type: "output", taskId, stream, data: toBase64(bytes), offset };
 }

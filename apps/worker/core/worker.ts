@@ -10,7 +10,7 @@ import {
 } from "@berth/protocol";
 import { type AgentEndpoint, agentEndpoint } from "./agent-endpoint.ts";
 import { AgentSession } from "./agent-session.ts";
-import { fromBase64, toBase64 } from "./bytes.ts";
+import { fromBase64 } from "./bytes.ts";
 import { CallConnection } from "./call-connection.ts";
 import { Children } from "./children.ts";
 import type { Host } from "./host.ts";
@@ -74,8 +74,10 @@ export class Worker {
   #served = false;
   /** Of the scheduler, base64, for a supervisor that is away. */
   #messages: string[] = [];
-  readonly #output = new KeptOutput();
+  readonly #output: KeptOutput;
   readonly #own: OwnOutput;
+  /** Why the children's output is not read at the moment. */
+  readonly #unread = { own: false, kept: false };
   #subscribedSince = 0;
 
   constructor(host: Host, settings: WorkerSettings, endpoint: AgentEndpoint) {
@@ -84,9 +86,10 @@ export class Worker {
     this.#agentId = settings.agentId;
     const log = (line: string): void => this.#log(line);
     this.#own = new OwnOutput(host, {
-      takes: (more) => host.readChildren(more),
+      takes: (more) => this.#readChildren({ own: !more }),
       dropped: (fd, bytes) => log(`nobody read ${fd === 1 ? "stdout" : "stderr"} for a while: ${bytes} bytes were dropped`),
     });
+    this.#output = new KeptOutput(host, (held) => this.#readChildren({ kept: held }));
     this.#ledger = new Ledger(host, { executorId: settings.executorId, agentId: () => this.#agentId });
     this.#session = new AgentSession(host, endpoint, settings, {
       unacknowledged: (reduced) => {
@@ -129,7 +132,7 @@ export class Worker {
       },
       output: (taskId, stream, bytes) => {
         this.#own.write(stream === "stdout" ? 1 : 2, bytes);
-        this.#output.add(taskId, stream, toBase64(bytes), bytes.length);
+        this.#output.add(taskId, stream, bytes);
       },
       log,
     });
@@ -143,6 +146,11 @@ export class Worker {
       this.#host.setTimer(HEARTBEAT_MS, beat);
     };
     this.#host.setTimer(HEARTBEAT_MS, beat);
+  }
+
+  #readChildren(unread: { own?: boolean; kept?: boolean }): void {
+    Object.assign(this.#unread, unread);
+    this.#host.readChildren(!this.#unread.own && !this.#unread.kept);
   }
 
   // The agent
