@@ -12,6 +12,9 @@ const TAIL_BYTES = 64;
 /** The owner of a sandbox may put a link, a FIFO or a device where its output was: none is followed, none is waited for. */
 const FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
 
+/** So many files of a rotation are looked at: the sandbox's owner may make any number of them. */
+const MAX_FILES = 100;
+
 interface OpenFile {
   fd: number;
   device: string;
@@ -86,21 +89,19 @@ export class TextFile {
 
   /** Throws where the sandbox itself cannot be read. A file that is not there is a gap where some of it had been read before. */
   open(): void {
-    const { path, place, onGap } = this.#options;
-    if (place === undefined) return this.#openAll(path);
+    const { place, onGap } = this.#options;
+    if (place === undefined) {
+      const files = this.#segments();
+      this.#parts = files.map(({ fd }) => fd);
+      this.#inode = files.at(-1)?.inode ?? "";
+      return;
+    }
     this.#inode = place.inode;
     this.#offset = place.offset;
     this.#tail = Buffer.from(place.tail, "base64");
-    const folder = dirname(path);
-    // By the inode: a rotation may have given it any name that begins as it did.
-    for (const name of readdirSync(folder)) {
-      if (!name.startsWith(basename(path))) continue;
-      const file = openSandboxFile(join(folder, name));
-      if (file === undefined) continue;
-      if (file.inode === place.inode && this.#parts.length === 0) this.#parts = [file.fd];
-      else closeSync(file.fd);
-    }
-    if (this.#parts.length === 0) onGap(`the sandbox's ${this.stream} was removed before it was read to its end`);
+    const file = this.#find(place.inode);
+    if (file !== undefined) this.#parts = [file.fd];
+    else onGap(`the sandbox's ${this.stream} was removed before it was read to its end`);
   }
 
   /** What to watch for changes; undefined where there is nothing to read. */
@@ -148,13 +149,26 @@ export class TextFile {
     for (const fd of this.#parts.splice(0)) closeSync(fd);
   }
 
-  #openAll(path: string): void {
-    for (const name of listSegments(path)) {
-      const file = name.endsWith(".gz") ? undefined : openSandboxFile(name);
-      if (file === undefined) continue;
-      this.#parts.push(file.fd);
-      this.#inode = file.inode;
+  /** By the inode: a rotation may have given it any name that begins as it did. */
+  #find(inode: string): OpenFile | undefined {
+    const { path } = this.#options;
+    const own = basename(path);
+    const others = readdirSync(dirname(path)).filter((name) => name.startsWith(own) && name !== own);
+    for (const name of [own, ...others.sort().slice(0, MAX_FILES)]) {
+      const file = openSandboxFile(join(dirname(path), name));
+      if (file?.inode === inode) return file;
+      if (file !== undefined) closeSync(file.fd);
     }
+    return undefined;
+  }
+
+  /** The files of the rotation that can be read as they are, oldest first: `stdout-20261121`, `stdout.2`, `stdout.1`, `stdout`. */
+  #segments(): OpenFile[] {
+    const { path } = this.#options;
+    const dated = readdirSync(dirname(path)).filter((name) => name.startsWith(`${basename(path)}-`));
+    const all = [...dated.sort().map((name) => join(dirname(path), name)), ...listSegments(path)];
+    const plain = all.filter((name) => !name.endsWith(".gz"));
+    return plain.slice(-MAX_FILES).flatMap((name) => openSandboxFile(name) ?? []);
   }
 
   #decode(from: number, to: number, emit: (line: Line) => void): void {
@@ -189,7 +203,7 @@ export class TextFile {
 
   /** The copy that the place is in, and those that were made after it. */
   #copies(): number[] {
-    const files = listSegments(this.#options.path).flatMap((name) => (name.endsWith(".gz") ? [] : (openSandboxFile(name) ?? [])));
+    const files = this.#segments();
     const others = files.filter(({ inode }) => inode !== this.#inode);
     const first = others.findIndex(
       ({ fd, size }) => size >= this.#offset && before(fd, this.#offset, this.#tail.length).equals(this.#tail),

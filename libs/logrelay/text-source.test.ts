@@ -150,6 +150,24 @@ test("a file that is copied and cut off loses nothing, whenever the reader looks
   assert.deepEqual(stage.gaps, []);
 });
 
+test("copies with a date are found as well", async () => {
+  await using stage = await stageWith();
+  stage.follow(stage.beginning());
+  stage.write("one\n");
+  assert.deepEqual(stage.lines(), ["one"]);
+  const position = stage.position();
+  for (const day of ["21", "22"]) {
+    stage.write(`on the ${day}\n`);
+    copyFileSync(stage.path("stdout"), stage.path(`stdout-202611${day}`));
+    truncateSync(stage.path("stdout"));
+  }
+  stage.write("today\n");
+
+  stage.follow(position);
+  assert.deepEqual(stage.lines(), ["on the 21", "on the 22", "today"]);
+  assert.deepEqual(stage.gaps, []);
+});
+
 test("a position in an unfinished line that goes on behind a cut is the line's beginning", async () => {
   await using stage = await stageWith();
   stage.follow(stage.beginning());

@@ -80,7 +80,8 @@ export class TaskLogs implements LogPort {
   }
 
   expect(written: { stdout: number; stderr: number }): void {
-    this.#expected = written;
+    // What an older supervisor was given is not known: it was sent once and not kept.
+    if (this.#way === "pushed") this.#expected = written;
   }
 
   follow(observed: Observed, position: unknown): void {

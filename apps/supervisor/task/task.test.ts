@@ -189,7 +189,7 @@ describe("a task", () => {
       parts: { logs },
       prepare: (runtime) => {
         runtime.before = (call) => {
-          if (call === "start") heldAtStart = (s.worker.checkpoint?.data as { logs?: unknown }).logs;
+          if (call === "start") heldAtStart = (s.worker.checkpoint?.data as { logs?: unknown } | undefined)?.logs;
         };
       },
     });
