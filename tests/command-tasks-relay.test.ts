@@ -1,7 +1,8 @@
 /** The output of command tasks on its way to a receiver, while berthd is killed again and again: numbered lines, each of which must arrive. */
 import assert from "node:assert/strict";
+import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { readFileSync, writeFileSync } from "node:fs";
-import { createServer, type Server, type Socket } from "node:net";
+import { createServer, type Server, type Socket as TcpSocket } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalExecutor, TaskInfoInput } from "@berth/mesos/local-agent";
@@ -9,21 +10,24 @@ import { waitFor } from "@berth/test-harness";
 import { buildLeanWorker, leanWorkerObstacle } from "../scripts/build/lean-worker.ts";
 import { CommandStage, shellTask, state, statesOf } from "./command-tasks-stage.ts";
 
-/** Takes syslog messages over TCP and counts the numbered lines in them, `<<task:number>>`. */
+/** Takes messages over TCP and UDP and counts the numbered lines in them, `[[task:number]]`. */
 class Receiver implements AsyncDisposable {
   readonly counts = new Map<string, number>();
-  readonly #sockets = new Set<Socket>();
+  readonly #sockets = new Set<TcpSocket>();
   readonly #server: Server;
+  readonly #udp: UdpSocket;
 
-  private constructor(server: Server) {
+  private constructor(server: Server, udp: UdpSocket) {
     this.#server = server;
+    this.#udp = udp;
+    udp.on("message", (bytes) => this.#count(bytes.toString()));
     server.on("connection", (socket) => {
       this.#sockets.add(socket);
       let rest = "";
       socket.setEncoding("utf8").on("data", (text: string) => {
         const whole = rest + text;
-        const end = whole.lastIndexOf(">>") + 2;
-        for (const [line] of whole.slice(0, end).matchAll(/<<[^<>]+>>/g)) this.counts.set(line, (this.counts.get(line) ?? 0) + 1);
+        const end = whole.lastIndexOf("]]") + 2;
+        this.#count(whole.slice(0, end));
         rest = whole.slice(end < 2 ? 0 : end);
       });
       socket.on("error", () => {});
@@ -33,12 +37,14 @@ class Receiver implements AsyncDisposable {
   static async start(): Promise<Receiver> {
     const server = createServer();
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    return new Receiver(server);
+    const udp = createSocket({ type: "udp4", recvBufferSize: 4 * 1024 * 1024 });
+    await new Promise<void>((resolve) => udp.bind(0, "127.0.0.1", resolve));
+    return new Receiver(server, udp);
   }
 
-  get settings(): Record<string, string> {
-    const { port } = this.#server.address() as { port: number };
-    return { EXECUTOR_RELAY_SYSLOG: "true", EXECUTOR_SYSLOG_FORMAT: "rfc5424-tcp", EXECUTOR_SYSLOG_ADDR: `127.0.0.1:${port}` };
+  settings(format: "rfc5424-tcp" | "json-udp"): Record<string, string> {
+    const { port } = format === "json-udp" ? this.#udp.address() : (this.#server.address() as { port: number });
+    return { EXECUTOR_RELAY_SYSLOG: "true", EXECUTOR_SYSLOG_FORMAT: format, EXECUTOR_SYSLOG_ADDR: `127.0.0.1:${port}` };
   }
 
   missing(lines: readonly string[]): string[] {
@@ -50,8 +56,13 @@ class Receiver implements AsyncDisposable {
     return lines.reduce((sum, line) => sum + ((this.counts.get(line) ?? 1) - 1) * (line.length + 1), 0);
   }
 
+  #count(text: string): void {
+    for (const [line] of text.matchAll(/\[\[[^[\]]+\]\]/g)) this.counts.set(line, (this.counts.get(line) ?? 0) + 1);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
+    this.#udp.close();
     await new Promise((resolve) => this.#server.close(resolve));
   }
 }
@@ -60,7 +71,7 @@ let receiver: Receiver;
 let stage: CommandStage;
 before(async () => {
   receiver = await Receiver.start();
-  stage = await CommandStage.start(receiver.settings);
+  stage = await CommandStage.start(receiver.settings("rfc5424-tcp"));
 });
 after(async () => {
   await stage?.[Symbol.asyncDispose]();
@@ -74,14 +85,14 @@ const DUPLICATES = 64 * 1024;
 
 /** Writes numbered lines until the file is there, then a last one without a line feed. */
 function talkative(name: string, end: string, pause = 0.02, code = 0): TaskInfoInput {
-  const loop = `while [ ! -e ${end} ]; do i=$((i+1)); echo "<<${name}:$i>>"; echo "<<${name}-err:$i>>" >&2; sleep ${pause}; done`;
-  return shellTask(`i=0; ${loop}; printf '<<${name}:last>>'; exit ${code}`);
+  const loop = `while [ ! -e ${end} ]; do i=$((i+1)); echo "[[${name}:$i]]"; echo "[[${name}-err:$i]]" >&2; sleep ${pause}; done`;
+  return shellTask(`i=0; ${loop}; printf '[[${name}:last]]'; exit ${code}`);
 }
 
 /** All that a task's executor has in its sandbox. */
 function written(executor: LocalExecutor, name: string): string[] {
   const text = ["stdout", "stderr", "logged"].map((file) => textOf(`${executor.sandbox}/${file}`)).join("\n");
-  return [...text.matchAll(/<<([^<>:]+):[^<>]+>>/g)].filter(([, of]) => of === name || of === `${name}-err`).map(([line]) => line);
+  return [...text.matchAll(/\[\[([^[\]:]+):[^[\]]+\]\]/g)].filter(([, of]) => of === name || of === `${name}-err`).map(([line]) => line);
 }
 
 function textOf(path: string): string {
@@ -115,7 +126,7 @@ describe("berthd is killed in the middle of a task's output", () => {
       const executors = tasks.map((task) => stage.launch(task, {}, before));
       const [first, second] = executors as [LocalExecutor, LocalExecutor];
       for (const [index, task] of tasks.entries()) await state(executors[index] as LocalExecutor, task, "TASK_RUNNING");
-      for (const name of [one, two]) await waitFor(() => receiver.counts.has(`<<${name}:5>>`), { what: "first lines" });
+      for (const name of [one, two]) await waitFor(() => receiver.counts.has(`[[${name}:5]]`), { what: "first lines" });
 
       for (let kill = 1; kill <= 3; kill++) {
         await stage.supervisor.kill();
@@ -131,7 +142,7 @@ describe("berthd is killed in the middle of a task's output", () => {
         const executor = executors[index] as LocalExecutor;
         await state(executor, tasks[index] as TaskInfoInput, "TASK_FINISHED");
         const lines = await allArrive(executor, name);
-        assert.ok(lines.includes(`<<${name}:last>>`));
+        assert.ok(lines.includes(`[[${name}:last]]`));
         assert.ok(receiver.duplicates(lines) <= 3 * 2 * DUPLICATES, `${receiver.duplicates(lines)} bytes came twice`);
       }
       assert.equal((await first.exited).code, 0);
@@ -170,7 +181,7 @@ test("a task that starts and ends while nobody looks has its lines relayed", asy
     ["shortfiles", ""],
     ["shortpipes", PIPES],
   ] as const) {
-    const task = shellTask(`for i in 1 2 3; do echo "<<${what}:$i>>"; done; printf '<<${what}:last>>'`);
+    const task = shellTask(`for i in 1 2 3; do echo "[[${what}:$i]]"; done; printf '[[${what}:last]]'`);
     const executor = stage.launch(task, {}, before);
     await state(executor, task, "TASK_FINISHED");
     assert.equal((await allArrive(executor, what)).length, 4);
@@ -182,15 +193,37 @@ test("a stdout that nobody reads: neither the session, nor a kill, nor the relay
   // The worker itself holds the other end open.
   const stuck = "mkfifo o; exec 3<>o >o";
   const lines = 20_000;
-  const task = shellTask(`for i in $(seq ${lines}); do echo "<<stuck:$i>>"; done; exec sleep 1000`);
+  const task = shellTask(`for i in $(seq ${lines}); do echo "[[stuck:$i]]"; done; exec sleep 1000`);
   const executor = stage.launch(task, {}, stuck);
   await state(executor, task, "TASK_RUNNING");
 
-  await waitFor(() => receiver.counts.has(`<<stuck:${lines}>>`), { what: "the last line" });
-  assert.deepEqual(receiver.missing(Array.from({ length: lines }, (_, index) => `<<stuck:${index + 1}>>`)), []);
+  await waitFor(() => receiver.counts.has(`[[stuck:${lines}]]`), { what: "the last line" });
+  assert.deepEqual(receiver.missing(Array.from({ length: lines }, (_, index) => `[[stuck:${index + 1}]]`)), []);
   executor.kill(task.task_id.value, { gracePeriodMs: 5000 });
   await state(executor, task, "TASK_KILLED");
   assert.equal((await executor.exited).code, 0);
+});
+
+test("datagrams arrive as well", async () => {
+  await using own = await CommandStage.start(receiver.settings("json-udp"));
+  const tasks = [
+    ["udpfiles", ""],
+    ["udppipes", PIPES],
+  ].map(([name = "", before]) => {
+    const task = talkative(name, `${own.folder.path}/end`);
+    return { name, task, executor: own.launch(task, {}, before) };
+  });
+  for (const { name } of tasks) await waitFor(() => receiver.counts.has(`[[${name}:5]]`), { what: "first lines" });
+  await own.supervisor.kill();
+  await sleep(300);
+  writeFileSync(`${own.folder.path}/end`, "");
+  await own.restartSupervisor();
+
+  for (const { name, task, executor } of tasks) {
+    await state(executor, task, "TASK_FINISHED");
+    const lines = await allArrive(executor, name);
+    assert.ok(receiver.duplicates(lines) <= 2 * DUPLICATES, `${receiver.duplicates(lines)} bytes came twice`);
+  }
 });
 
 const obstacle = leanWorkerObstacle();
@@ -199,7 +232,7 @@ const obstacle = leanWorkerObstacle();
 test("50 command tasks, berthd killed five times: no line is lost, every exit told once with its code", {
   skip: obstacle ?? false,
 }, async () => {
-  await using own = await CommandStage.start(receiver.settings);
+  await using own = await CommandStage.start(receiver.settings("rfc5424-tcp"));
   own.worker = (await buildLeanWorker({ quiet: true })).worker;
   const all = Array.from({ length: 50 }, (_, index) => {
     const name = `fifty${index}`;
