@@ -275,3 +275,29 @@ test("50 command tasks, berthd killed five times: no line is lost, every exit to
   }
   console.log(`${lines} lines of 50 tasks, ${duplicates} bytes of them twice`);
 });
+
+test("tasks that are launched while berthd comes and goes have their first and their last line relayed", async () => {
+  const short = Array.from({ length: 12 }, (_, index) => {
+    const name = `short${index}`;
+    return {
+      name,
+      before: index % 2 === 0 ? "" : PIPES,
+      task: shellTask(`echo "[[${name}:1]]"; echo "[[${name}:2]]" >&2; printf '[[${name}:3]]'`),
+    };
+  });
+  const executors: LocalExecutor[] = [];
+  for (const [index, { task, before }] of short.entries()) {
+    executors.push(stage.launch(task, {}, before));
+    await sleep(Math.random() * 400);
+    if (index % 4 !== 3) continue;
+    await stage.supervisor.kill();
+    await stage.restartSupervisor();
+  }
+
+  for (const [index, { name, task }] of short.entries()) {
+    const executor = executors[index] as LocalExecutor;
+    await state(executor, task, "TASK_FINISHED");
+    assert.equal((await allArrive(executor, name)).length, 3);
+    assert.equal((await executor.exited).code, 0);
+  }
+});
