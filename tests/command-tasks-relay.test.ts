@@ -301,3 +301,15 @@ test("tasks that are launched while berthd comes and goes have their first and t
     assert.equal((await executor.exited).code, 0);
   }
 });
+
+test("a line that is longer than what is sent ahead, and one that is written byte by byte, hold nothing up", async () => {
+  const long = `head -c 700000 /dev/zero | tr '\\0' y; echo "[[long:1]]"`;
+  const bytes = `for i in $(seq 3000); do printf x; done; echo "[[long:2]]"`;
+  const task = shellTask(`${long}; ${bytes}; echo "[[long:3]]"; exec sleep 1000`);
+  const executor = stage.launch(task, {}, PIPES);
+
+  await waitFor(() => receiver.missing(["[[long:1]]", "[[long:2]]", "[[long:3]]"]).length === 0, { what: "all three lines" });
+  executor.kill(task.task_id.value, { gracePeriodMs: 1000 });
+  await state(executor, task, "TASK_KILLED");
+  assert.equal((await executor.exited).code, 0);
+});

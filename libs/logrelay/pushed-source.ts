@@ -6,8 +6,8 @@ import type { LogPosition, StreamName } from "./types.ts";
 /** Bytes that wait for slow sinks; more is a gap, because whoever pushes must not wait. */
 const MAX_WAITING = 8 * 1024 * 1024;
 
-/** A line that is longer does not hold the position back: the worker keeps so little for us that it could not send the rest. */
-const MAX_HELD = 256 * 1024;
+/** A line that is longer does not hold the position back: a worker sends no more than 256 KiB ahead of it, and so would never send the rest. */
+const MAX_HELD = 128 * 1024;
 
 interface Piece {
   stream: StreamName;

@@ -49,9 +49,9 @@ export interface RelayEvents {
 }
 
 export const MAX_LINE_BYTES = 1024 * 1024;
-/** Positions go out together after this long, or at once when one source moved on by so many bytes. */
+/** Positions go out together after this long, or at once when one source moved on by so many bytes: a batch of it. */
 const POSITIONS_MS = 200;
-const POSITION_BYTES = 16 * 1024;
+const POSITION_BYTES = { file: 64 * 1024, time: 64 * 1024, text: 16 * 1024, pushed: 16 * 1024 } as const;
 const RETRY_SOURCE_MS = 1_000;
 
 interface Followed {
@@ -321,7 +321,7 @@ export class LogRelay implements LogThreadMethods {
     const followed = this.#tasks.get(taskKey);
     if (followed === undefined) return;
     followed.toldBytes ??= bytesTo(followed.request.position ?? position);
-    if (bytesTo(position) - followed.toldBytes >= POSITION_BYTES) this.#flushPositions();
+    if (bytesTo(position) - followed.toldBytes >= POSITION_BYTES[position.kind]) this.#flushPositions();
   }
 
   #flushPositions(): void {

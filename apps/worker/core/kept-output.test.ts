@@ -143,3 +143,21 @@ test("what fills up holds the children until there is room again, but not for lo
   assert.deepEqual(told, ["hold", "go on", "hold", "go on"]);
   assert.ok(kept.connected(ear.send, true) > 0);
 });
+
+test("a program that writes byte by byte fills it with bytes, not with pieces", () => {
+  const { kept, told } = newKept();
+  const [first, second] = [new Ear(), new Ear()];
+  kept.connected(first.send, true);
+  for (let count = 0; count < 20_000; count++) add(kept, "x");
+  kept.disconnected();
+  for (let count = 0; count < 20_000; count++) add(kept, "y");
+  assert.equal(first.heard.length, 20_000);
+  assert.deepEqual(told, []);
+
+  kept.taken("t", { stdout: 10_000, stderr: 0 });
+  assert.equal(kept.connected(second.send, true), 0);
+  const came = Buffer.concat(second.heard.map(({ data }) => Buffer.from(data, "base64"))).toString();
+  const [from = 0] = second.offsets();
+  assert.ok(from > 5000 && from <= 10_000 && second.heard.length < 20);
+  assert.equal(came, "x".repeat(20_000 - from) + "y".repeat(20_000));
+});

@@ -1,5 +1,5 @@
 import type { WorkerMessage } from "@berth/protocol";
-import { toBase64 } from "./bytes.ts";
+import { concat, toBase64 } from "./bytes.ts";
 import type { Host } from "./host.ts";
 
 type Output = Extract<WorkerMessage, { type: "output" }>;
@@ -26,8 +26,13 @@ const HIGH_WATER = 3 * 1024 * 1024;
 const LOW_WATER = 1024 * 1024;
 /** No longer than this, milliseconds: a task is not to be held up by whoever takes its logs. */
 const HOLD_MS = 5000;
-/** So much is given to a supervisor that has not taken what it got before: it is what may come twice, and what waits in its socket. */
+/**
+ * So many bytes are given to a supervisor that has not taken what it got before: it is what may come twice, and what waits in its socket.
+ * A supervisor takes no line before it is whole, so this is more than the longest line that it keeps for that.
+ */
 const WINDOW = 256 * 1024;
+/** Smaller pieces in a row are kept as one. */
+const MERGED_BYTES = 4096;
 
 /**
  * Output of command tasks on its way to the supervisor's log targets, numbered by its bytes and kept until the supervisor says that it
@@ -40,6 +45,7 @@ export class KeptOutput {
   #pieces: Piece[] = [];
   /** So many of them, the first ones, were given to the supervisor that serves now. */
   #sent = 0;
+  /** Bytes in them. */
   #sentSize = 0;
   #size = 0;
   readonly #written = new Map<string, Written>();
@@ -76,6 +82,7 @@ export class KeptOutput {
     this.#pieces.push(piece);
     this.#size += costOf(piece);
     this.#pump(WINDOW);
+    this.#mergeLast();
     if (this.#size > MAX_KEPT) this.#giveUpOldest();
     this.#regulate();
   }
@@ -133,9 +140,21 @@ export class KeptOutput {
     if (this.#send === undefined) return;
     for (let piece = this.#pieces[this.#sent]; piece !== undefined && this.#sentSize < window; piece = this.#pieces[this.#sent]) {
       this.#sent += 1;
-      this.#sentSize += costOf(piece);
+      this.#sentSize += piece.bytes.length;
       this.#send(messageOf(piece));
     }
+  }
+
+  /** A program that writes byte by byte must not fill this with pieces. */
+  #mergeLast(): void {
+    const [one, two] = this.#pieces.slice(-2);
+    if (one === undefined || two === undefined || one.taskId !== two.taskId || one.stream !== two.stream) return;
+    if (one.bytes.length + two.bytes.length > MERGED_BYTES) return;
+    const bothSent = this.#sent === this.#pieces.length;
+    if (!bothSent && this.#sent === this.#pieces.length - 1) return;
+    this.#pieces.splice(-2, 2, { ...one, bytes: concat([one.bytes, two.bytes]) });
+    this.#size -= PIECE_COST;
+    if (bothSent) this.#sent -= 1;
   }
 
   /** Some more than is needed, so that it is not done for every piece. */
@@ -162,7 +181,7 @@ export class KeptOutput {
       this.#size += costOf(piece);
       if (index >= sent) continue;
       this.#sent += 1;
-      this.#sentSize += costOf(piece);
+      this.#sentSize += piece.bytes.length;
     }
     this.#regulate();
   }
