@@ -5,6 +5,8 @@ import type { LogPosition, StreamName } from "./types.ts";
 
 /** Bytes that wait for slow sinks; more is a gap, because whoever pushes must not wait. */
 const MAX_WAITING = 8 * 1024 * 1024;
+/** How much is relayed at a time. */
+const BATCH_BYTES = 64 * 1024;
 
 /** A line that is longer does not hold the position back: a worker sends no more than 256 KiB ahead of it, and so would never send the rest. */
 const MAX_HELD = 128 * 1024;
@@ -68,16 +70,25 @@ export class PushedSource implements Follower {
 
   open(): void {}
 
+  /** As many pieces as make a batch: small ones would each wait to be confirmed. */
   read(emit: (line: Line) => void): boolean {
-    const next = this.#waiting.shift();
-    if (next === undefined) return false;
-    this.#bytes -= next.bytes.length;
-    const decoder = this.#decoders[next.stream];
-    const timed = (line: Line): void => emit({ ...line, time: next.time });
-    if (next.afterGap) decoder.flush(timed);
-    decoder.decode(next.bytes, next.offset, timed);
-    this.#gone[next.stream] = next.offset + next.bytes.length;
-    return true;
+    let bytes = 0;
+    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
+      if (bytes > 0 && bytes + next.bytes.length > BATCH_BYTES) break;
+      this.#waiting.shift();
+      bytes += next.bytes.length;
+      this.#decode(next, emit);
+    }
+    this.#bytes -= bytes;
+    return bytes > 0;
+  }
+
+  #decode({ stream, bytes, offset, time, afterGap }: Piece, emit: (line: Line) => void): void {
+    const decoder = this.#decoders[stream];
+    const timed = (line: Line): void => emit({ ...line, time });
+    if (afterGap) decoder.flush(timed);
+    decoder.decode(bytes, offset, timed);
+    this.#gone[stream] = offset + bytes.length;
   }
 
   wait(): Promise<void> {
