@@ -4,7 +4,6 @@ import { appendFileSync, copyFileSync, renameSync, rmSync, statSync, symlinkSync
 import { join } from "node:path";
 import { test } from "node:test";
 import { tempDir, waitFor } from "@berth/test-harness";
-import { openReadable } from "./log-reader.ts";
 import { endOfSandboxFile } from "./text-file.ts";
 import { TextSource } from "./text-source.ts";
 import type { LogPosition, TextPlace } from "./types.ts";
@@ -216,14 +215,14 @@ test("neither a link nor a FIFO nor a folder in the sandbox is followed, read or
   const place = { inode: String(ino), offset: 0, tail: "" };
   stage.follow({ kind: "text", stdout: { ...place, inode: "1" }, stderr: place });
   assert.deepEqual(stage.lines(), []);
-  const files = { stdoutPath: stage.path("stdout"), stderrPath: stage.path("stderr") };
-  for (const follower of await openReadable({ kind: "text", ...files }, { url: "unix:///nowhere", socketPath: "/nowhere" })) {
-    assert.equal(
-      follower.read(() => assert.fail("something was read")),
-      false,
-    );
-    follower.close();
-  }
+  const files = [{ stream: "stdout", path: stage.path("stdout") }] as const;
+  const reader = new TextSource({ files, maxLineBytes: 1024, relayed: false, onGap: () => {} });
+  reader.open();
+  assert.equal(
+    reader.read(() => assert.fail("something was read")),
+    false,
+  );
+  reader.close();
 });
 
 test("a quiet file wakes the reader when it grows", async () => {
