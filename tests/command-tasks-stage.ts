@@ -11,6 +11,8 @@ export class CommandStage implements AsyncDisposable {
   readonly agent: LocalAgent;
   readonly #settings: Record<string, string>;
   supervisor: LocalSupervisor;
+  /** The worker's program. */
+  worker = WORKER;
 
   private constructor(folder: TempDir, agent: LocalAgent, supervisor: LocalSupervisor, settings: Record<string, string>) {
     this.folder = folder;
@@ -35,7 +37,7 @@ export class CommandStage implements AsyncDisposable {
   executor(environment: Record<string, string> = {}, before = ""): LocalExecutor {
     return this.agent.startExecutor({
       executorId: `x-${randomBytes(5).toString("hex")}`,
-      command: `${before === "" ? "" : `${before}; `}exec ${process.env.BERTH_TEST_WORKER ?? program("berth-worker")}`,
+      command: `${before === "" ? "" : `${before}; `}exec ${this.worker}`,
       environment: { PATH: process.env.PATH ?? "", BERTH_SOCKET: this.supervisor.socket, ...environment },
     });
   }

@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { createHealthWatches } from "@berth/health";
 import { builtInHooks, enforcePolicy, type Hook, HookRunner, judgePlan } from "@berth/hooks";
-import { LogLane } from "@berth/logrelay";
+import { LogLane, type LogPosition } from "@berth/logrelay";
 import { SecretRegistry } from "@berth/redact";
 import type { TaskIdentity } from "@berth/runtime";
 import { DockerEngine } from "@berth/runtime/docker/engine";
@@ -145,10 +145,11 @@ export class Supervisor {
       keepsContainer: (outcome, finishedAt = 0) =>
         !settings.removeContainers || (outcome.state === "TASK_FAILED" && now() - finishedAt < settings.keepFailedMs),
       secretsFor: (identity, options) => new VaultSecrets(vault, secrets, identity, options),
-      logsFor: (executor, identity, options, task, runtime) => {
+      logsFor: (executor, identity, options, task, runtime, kept) => {
         const facts = { executorId: identity.executorId, task, hostname: executor.hello.agentHostname || hostname() };
         const compiled = taskLogOptions(settings.configured, options, settings.logSinks, facts);
-        return new TaskLogs({ lane: logs, engine, executor, identity, runtime, options: compiled, now, log });
+        const position = kept as LogPosition | undefined;
+        return new TaskLogs({ lane: logs, engine, executor, identity, runtime, options: compiled, position, now, log });
       },
       judge,
       watchesFor: (executor, options) => {
@@ -225,7 +226,7 @@ export class Supervisor {
     const lane = LogLane.open({ docker, log: this.#log, maxHeapMb: mebibytes(settings.configured.logThreadHeap) });
     this.#closers.push(() => lane.close());
     lane.on("positions", (batch) => {
-      for (const { taskKey: key, position } of batch) this.#findTask(key)?.keepLogPosition(position);
+      for (const { taskKey: key, position } of batch) this.#keepLogPosition(identityOfKey(key), position);
     });
     lane.on("output", ({ taskKey: key, stream, bytes, done }) => {
       const message = { type: "output", stream, data: Buffer.from(bytes).toString("base64") } as const;
@@ -234,6 +235,14 @@ export class Supervisor {
     });
     lane.on("problem", ({ taskKey: key, problem }) => this.#log.warn({ task: key, problem: problem ?? "well again" }, "a task's output"));
     return lane;
+  }
+
+  /** In this order: what the worker may forget must be in the checkpoint that it holds. */
+  #keepLogPosition(identity: TaskIdentity, position: LogPosition): void {
+    this.#executors.find(identity)?.keepLogPosition(position);
+    if (position.kind !== "pushed") return;
+    const { stdout, stderr } = position;
+    this.#executors.executorOf(identity)?.send({ type: "taken", taskId: identity.taskId, stdout, stderr });
   }
 
   #findTask(key: string): Task | undefined {

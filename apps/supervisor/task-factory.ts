@@ -34,12 +34,20 @@ export interface TaskFactoryParts {
   /** Whether the container of a task with this outcome stays for a post-mortem. */
   keepsContainer: (outcome: Outcome, finishedAt: number | undefined) => boolean;
   secretsFor: (identity: TaskIdentity, options: TaskOptions) => SecretPort;
-  logsFor: (executor: Executor, identity: TaskIdentity, options: TaskOptions, task: TaskInfo | undefined, runtime: TaskRuntime) => LogPort;
+  logsFor: (
+    executor: Executor,
+    identity: TaskIdentity,
+    options: TaskOptions,
+    task: TaskInfo | undefined,
+    runtime: TaskRuntime,
+    /** The position that an earlier supervisor kept. */
+    position: unknown,
+  ) => LogPort;
   watchesFor: (executor: Executor, options: TaskOptions) => Watch[];
 }
 
 /** Who hears of a command task's process. */
-type Ears = Pick<ProcessRuntimeParts, "output" | "onNews" | "onOutput">;
+type Ears = Pick<ProcessRuntimeParts, "output" | "onNews" | "onOutput" | "onWritten">;
 
 /** Puts a task's reconciler together from what its worker told and what the host has. */
 export class TaskFactory {
@@ -60,10 +68,13 @@ export class TaskFactory {
     const runtime = this.#runtime(executor, record, info, options, {
       onNews: () => handle.task?.observeAgain(),
       output: () => (handle.logs?.wantsOutput === true ? "forward" : "inherit"),
-      onOutput: (stream, bytes) => handle.logs?.push?.(stream, bytes),
+      onOutput: (piece) => handle.logs?.push?.(piece),
+      onWritten: (written) => handle.logs?.expect?.(written),
     });
-    const logs = parts.logsFor(executor, identity, options, info, runtime);
+    const position = (record.checkpoint?.data as Checkpoint | undefined)?.logs;
+    const logs = parts.logsFor(executor, identity, options, info, runtime, position);
     handle.logs = logs;
+    if (record.output !== undefined) logs.expect?.(record.output);
     const task = new Task({
       identity,
       record,

@@ -8,6 +8,7 @@ import type {
   LogPosition,
   LogStatistics,
   LogThreadMethods,
+  PushRequest,
   ReadLine,
   ReadRequest,
   StopRequest,
@@ -47,6 +48,8 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
   readonly #lane: Lane<LogThreadMethods>;
   readonly #log: LogLaneLog;
   readonly #followed = new Map<string, FollowRequest>();
+  /** What was handed in and is not confirmed: a thread that is replaced takes it along. Bounded by what a worker sends ahead. */
+  readonly #pushed = new Map<string, PushRequest[]>();
 
   private constructor(options: LogLaneOptions) {
     super();
@@ -83,9 +86,16 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
   }
 
   /** Output of a task whose source is `pushed`. Bytes of a task that is not followed are dropped. */
-  push(taskKey: string, stream: StreamName, bytes: Uint8Array): void {
+  push(request: PushRequest): void {
+    const { taskKey, stream, bytes, offset } = request;
     if (!this.#followed.has(taskKey)) return;
-    this.#lane.call("push", { taskKey, stream, bytes }).catch((err: unknown) => {
+    if (offset !== undefined) {
+      const pushed = this.#pushed.get(taskKey) ?? [];
+      pushed.push(request);
+      this.#pushed.set(taskKey, pushed);
+    }
+    this.#push(request).catch((err: unknown) => {
+      if (offset !== undefined && err instanceof LaneLostError) return;
       this.#log.warn({ taskKey, stream, bytes: bytes.length, err }, "output of a command task is lost to the relay");
     });
   }
@@ -97,6 +107,7 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
       return await this.#call("stop", request, signal);
     } finally {
       this.#followed.delete(request.taskKey);
+      this.#pushed.delete(request.taskKey);
     }
   }
 
@@ -147,6 +158,10 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
     for (const { taskKey, position } of batch) {
       const request = this.#followed.get(taskKey);
       if (request !== undefined) this.#followed.set(taskKey, { ...request, position });
+      const pushed = this.#pushed.get(taskKey);
+      if (pushed === undefined || position.kind !== "pushed") continue;
+      const left = pushed.filter(({ stream, bytes, offset = 0 }) => offset + bytes.length > position[stream]);
+      this.#pushed.set(taskKey, left);
     }
     this.emit("positions", batch);
   }
@@ -158,9 +173,15 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
 
   #refollow(): void {
     for (const request of this.#followed.values()) {
-      this.#lane.call("follow", request).catch((err: unknown) => {
+      const calls = [this.#lane.call("follow", request)];
+      for (const piece of this.#pushed.get(request.taskKey) ?? []) calls.push(this.#push(piece));
+      Promise.all(calls).catch((err: unknown) => {
         this.#log.warn({ taskKey: request.taskKey, err }, "a task's logs could not be handed to the new log thread");
       });
     }
+  }
+
+  async #push(request: PushRequest): Promise<void> {
+    await this.#lane.call("push", request);
   }
 }

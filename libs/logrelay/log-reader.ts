@@ -1,11 +1,12 @@
 import { existsSync } from "node:fs";
+import { dirname } from "node:path";
 import type { DockerEndpoint } from "@berth/runtime/docker/engine-types";
 import { FileSource } from "./file-source.ts";
 import type { Follower } from "./follower.ts";
 import { type Line, rawBytes } from "./line.ts";
-import { openSource } from "./open-source.ts";
-import { PlainDecoder } from "./text-decoder.ts";
-import type { LogSource, ReadLine, ReadRequest, StreamName } from "./types.ts";
+import { openSource, sandboxFiles } from "./open-source.ts";
+import { TextSource } from "./text-source.ts";
+import type { LogSource, ReadLine, ReadRequest } from "./types.ts";
 
 const MAX_LINE = 1024 * 1024;
 /** Lines handed over at a time. */
@@ -106,14 +107,10 @@ export async function openReadable(source: LogSource, docker: DockerEndpoint, si
     if (source.kind === "api" || !(follower instanceof FileSource)) await new Promise((resolve) => setTimeout(resolve, API_QUIET_MS));
     return [follower];
   }
-  const files: Array<[StreamName, string]> = [
-    ["stdout", source.stdoutPath],
-    ["stderr", source.stderrPath],
-  ];
-  return files.flatMap(([stream, path]) => {
-    if (!existsSync(path)) return [];
-    const file = new FileSource({ path, decoder: new PlainDecoder(stream, MAX_LINE), onGap: () => {} });
-    file.open();
-    return [file];
+  return sandboxFiles(source).flatMap((file) => {
+    if (!existsSync(dirname(file.path))) return [];
+    const text = new TextSource({ files: [file], maxLineBytes: MAX_LINE, relayed: false, onGap: () => {} });
+    text.open();
+    return [text];
   });
 }

@@ -5,7 +5,8 @@ import type { Follower } from "./follower.ts";
 import { JsonFileDecoder } from "./json-file-decoder.ts";
 import { LocalDecoder } from "./local-decoder.ts";
 import { PushedSource } from "./pushed-source.ts";
-import type { LogPosition, LogSource } from "./types.ts";
+import { TextSource } from "./text-source.ts";
+import type { LogPosition, LogSource, StreamName } from "./types.ts";
 
 export interface SourceRequest {
   source: LogSource;
@@ -20,8 +21,18 @@ export interface SourceRequest {
 /** Opens a source; a file that cannot be read gives way to dockerd's API where the container is named. Throws why it cannot. */
 export async function openSource(request: SourceRequest): Promise<Follower> {
   const { source, docker, maxLineBytes, position, since, onGap } = request;
-  if (source.kind === "pushed") return new PushedSource(maxLineBytes, onGap);
-  if (source.kind === "text") throw new Error("text files are only read, not followed");
+  if (source.kind === "pushed") return new PushedSource(maxLineBytes, onGap, position?.kind === "pushed" ? position : undefined);
+  if (source.kind === "text") {
+    const files = sandboxFiles(source);
+    const text = new TextSource({ files, maxLineBytes, relayed: true, onGap, ...(position?.kind === "text" ? { position } : {}) });
+    try {
+      text.open();
+    } catch (error) {
+      text.close();
+      throw error;
+    }
+    return text;
+  }
   if (source.kind !== "api") {
     const decoder = source.kind === "json-file" ? new JsonFileDecoder(maxLineBytes) : new LocalDecoder(maxLineBytes);
     const file = new FileSource({
@@ -49,4 +60,15 @@ export async function openSource(request: SourceRequest): Promise<Follower> {
   });
   await api.open();
   return api;
+}
+
+/** The files of a `text` source. */
+export function sandboxFiles({
+  stdoutPath,
+  stderrPath,
+}: Extract<LogSource, { kind: "text" }>): Array<{ stream: StreamName; path: string }> {
+  return [
+    { stream: "stdout", path: stdoutPath },
+    { stream: "stderr", path: stderrPath },
+  ];
 }

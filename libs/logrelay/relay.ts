@@ -28,6 +28,7 @@ import type {
   LogStatistics,
   LogstashSink,
   LogThreadMethods,
+  PushRequest,
   ReadLine,
   ReadRequest,
   SinkConfig,
@@ -54,8 +55,9 @@ export interface RelayEvents {
 }
 
 export const MAX_LINE_BYTES = 1024 * 1024;
-/** Positions go out together after this long, or at once when one file moved on by a batch. */
+/** Positions go out together after this long, or at once when one source moved on by so many bytes: a batch of it. */
 const POSITIONS_MS = 200;
+const POSITION_BYTES = { file: 64 * 1024, time: 64 * 1024, text: 16 * 1024, pushed: 16 * 1024 } as const;
 const RETRY_SOURCE_MS = 1_000;
 
 type RemoteHead = Pick<RemoteSinkOptions, "type" | "leftBehind" | "queueBytes" | "until">;
@@ -66,6 +68,8 @@ interface Followed {
   /** The first attempt to open its source, whatever came of it. */
   opened: Promise<void>;
   ended: AbortController;
+  /** How far the position is that was told last, in bytes. */
+  toldBytes?: number;
 }
 
 /** All log work of a host: a pipeline per task, and one way to each receiver whatever the number of tasks. */
@@ -102,9 +106,9 @@ export class LogRelay implements LogThreadMethods {
     void this.#begin(followed, first.resolve).finally(first.resolve);
   }
 
-  push({ taskKey, stream, bytes }: { taskKey: string; stream: StreamName; bytes: Uint8Array }): void {
+  push({ taskKey, stream, bytes, offset }: PushRequest): void {
     const source = this.#tasks.get(taskKey)?.pipeline?.source;
-    if (source instanceof PushedSource) source.push(stream, bytes);
+    if (source instanceof PushedSource) source.push(stream, bytes, offset);
   }
 
   async stop({ taskKey, drain, deadline }: StopRequest, signal?: AbortSignal): Promise<TaskLogStatistics | undefined> {
@@ -365,17 +369,37 @@ export class LogRelay implements LogThreadMethods {
   }
 
   #position(taskKey: string, position: LogPosition): void {
-    const before = this.#positions.get(taskKey);
     this.#positions.set(taskKey, position);
     this.#positionsTimer ??= setTimeout(() => this.#flushPositions(), POSITIONS_MS);
-    if (before?.kind === "file" && position.kind === "file" && position.offset - before.offset >= 64 * 1024) this.#flushPositions();
+    const followed = this.#tasks.get(taskKey);
+    if (followed === undefined) return;
+    followed.toldBytes ??= bytesTo(followed.request.position ?? position);
+    if (bytesTo(position) - followed.toldBytes >= POSITION_BYTES[position.kind]) this.#flushPositions();
   }
 
   #flushPositions(): void {
     clearTimeout(this.#positionsTimer);
     this.#positionsTimer = undefined;
     if (this.#positions.size === 0) return;
+    for (const [taskKey, position] of this.#positions) {
+      const followed = this.#tasks.get(taskKey);
+      if (followed !== undefined) followed.toldBytes = bytesTo(position);
+    }
     this.#events.positions([...this.#positions].map(([taskKey, position]) => ({ taskKey, position })));
     this.#positions.clear();
+  }
+}
+
+/** How far a position is in its source, in bytes; 0 where that is not known. */
+function bytesTo(position: LogPosition): number {
+  switch (position.kind) {
+    case "file":
+      return position.offset;
+    case "text":
+      return position.stdout.offset + position.stderr.offset;
+    case "pushed":
+      return position.stdout + position.stderr;
+    case "time":
+      return 0;
   }
 }

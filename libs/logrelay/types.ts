@@ -12,7 +12,7 @@ export type LogSource =
   | { kind: "api"; containerId: string; tty?: boolean }
   /** Bytes that arrive through {@link LogLane.push}: a command task. */
   | { kind: "pushed" }
-  /** Plain text files that the task itself writes (the sandbox's stdout and stderr): only for `read` and `lastLogs`. */
+  /** Plain text files that a command task itself writes: the sandbox's stdout and stderr. Each is opened as what a stranger may have put there. */
   | { kind: "text"; stdoutPath: string; stderrPath: string };
 
 /** The sandbox's stdout and stderr. */
@@ -38,8 +38,21 @@ export type LogPosition =
       /** The last bytes before `offset`, base64: tells a file from another one that got its inode. */
       tail: string;
     }
+  /** The two files of a command task. */
+  | { kind: "text"; stdout: TextPlace; stderr: TextPlace }
+  /** How many bytes of each stream of a command task are relayed, of those that its worker hands in. */
+  | { kind: "pushed"; stdout: number; stderr: number }
   /** Everything older than this, and `count` records of exactly this time, are relayed. Nanoseconds since the epoch. */
   | { kind: "time"; nanoseconds: string; count: number };
+
+/** A place in a file that somebody else writes and rotates. */
+export interface TextPlace {
+  inode: string;
+  /** Everything before this byte is relayed. */
+  offset: number;
+  /** The last bytes before `offset`, base64: tells the file from itself after it was cut off and filled again. */
+  tail: string;
+}
 
 export type LineFormat = "raw" | "json";
 
@@ -172,6 +185,15 @@ export interface FollowRequest {
   options?: FollowOptions;
 }
 
+/** Output of a command task, handed in. */
+export interface PushRequest {
+  taskKey: string;
+  stream: StreamName;
+  bytes: Uint8Array;
+  /** How many bytes of the stream came before these; absent from a worker that does not count them. */
+  offset?: number;
+}
+
 /** What came of a followed task so far. */
 export interface TaskLogStatistics {
   taskKey: string;
@@ -288,7 +310,7 @@ export interface ThreadLogLine {
 /** What the log thread answers to; the facade and the class in the thread both speak it. */
 export interface LogThreadMethods {
   follow(request: FollowRequest): void;
-  push(request: { taskKey: string; stream: StreamName; bytes: Uint8Array }): void;
+  push(request: PushRequest): void;
   stop(request: StopRequest, signal?: AbortSignal): Promise<TaskLogStatistics | undefined>;
   lastLogs(request: LastLogsRequest, signal?: AbortSignal): Promise<LastLogs>;
   readOpen(request: ReadRequest): Promise<number>;

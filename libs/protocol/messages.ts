@@ -55,6 +55,8 @@ export interface TaskRecord {
   wanted?: Wanted;
   child?: Child;
   exit?: ChildExit;
+  /** Bytes of each stream that the child has written; only where its output is forwarded, and not from workers of older builds. */
+  output?: { stdout: number; stderr: number };
   /** The agent has acknowledged the terminal update. */
   terminalAcknowledged?: boolean;
   /** The last checkpoint that the supervisor gave to hold; opaque to the worker. */
@@ -114,8 +116,12 @@ export type WorkerMessage =
   | { type: "exited"; taskId: string; exit: ChildExit }
   | { type: "held"; taskId: string; sequence: number }
   | { type: "acknowledged"; taskId: string; uuid: string; state: TaskState }
-  /** Output of a command task's child, base64; only where it was asked for by `spawn.output: "forward"`. */
-  | { type: "output"; taskId: string; stream: "stdout" | "stderr"; data: string };
+  /**
+   * Output of a command task's child, base64; only where it was asked for by `spawn.output: "forward"`. `offset`: how many bytes of the
+   * stream came before these. What was not `taken` comes once more after each welcome, so pieces may repeat and, where the worker
+   * could not keep all, skip. Without `offset` (workers of older builds) a piece comes once.
+   */
+  | { type: "output"; taskId: string; stream: "stdout" | "stderr"; data: string; offset?: number };
 
 /** An update as the supervisor asks for it; the worker adds uuid, timestamp, source and agent id. */
 export interface RequestedUpdate {
@@ -144,7 +150,8 @@ export interface Spawn {
 
 /** Supervisor → worker. */
 export type SupervisorMessage =
-  | { type: "welcome"; protocol: number; version: string }
+  /** `takesOutput`: this supervisor will say `taken`; to one that does not, output is sent once. */
+  | { type: "welcome"; protocol: number; version: string; takesOutput?: boolean }
   /** The worker must not serve (`retry: false`: it exits) or try again later (`retry: true`). */
   | { type: "refuse"; reason: string; retry: boolean }
   | { type: "update"; taskId: string; update: RequestedUpdate }
@@ -159,6 +166,8 @@ export type SupervisorMessage =
   | { type: "forget"; taskId: string }
   /** Bytes for the worker's own stdout or stderr, base64, where those are pipes that only it holds. */
   | { type: "output"; stream: "stdout" | "stderr"; data: string }
+  /** So many bytes of each stream of a child's output have reached their targets: they need not be kept for another supervisor. */
+  | { type: "taken"; taskId: string; stdout: number; stderr: number }
   /** No task is left and everything is cleaned up: the worker may end once its updates are acknowledged. */
   | { type: "exit"; code: number };
 

@@ -33,7 +33,20 @@ describe("the transcript of version 1", () => {
       [...new Set(TRANSCRIPT.filter((line) => line.from === from).map((line) => line.message.type))].sort();
 
     const worker = ["acknowledged", "exited", "hello", "held", "kill", "launch", "message", "output", "shutdown", "spawnFailed", "spawned"];
-    const supervisor = ["checkpoint", "exit", "forget", "message", "output", "refuse", "signal", "spawn", "title", "update", "welcome"];
+    const supervisor = [
+      "checkpoint",
+      "exit",
+      "forget",
+      "message",
+      "output",
+      "refuse",
+      "signal",
+      "spawn",
+      "taken",
+      "title",
+      "update",
+      "welcome",
+    ];
     assert.deepEqual(types("worker"), worker.sort());
     assert.deepEqual(types("supervisor"), supervisor);
   });

@@ -24,6 +24,7 @@ const FIELDS: Record<SupervisorMessage["type"], Record<string, Check>> = {
   title: { text: isText },
   forget: { taskId: isText },
   output: { stream: isStream, data: isText },
+  taken: { taskId: isText, stdout: isNumber, stderr: isNumber },
   exit: { code: isNumber },
 };
 

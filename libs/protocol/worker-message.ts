@@ -37,6 +37,8 @@ const exit = z.object({
   oomKilled: z.boolean().optional(),
 });
 
+const bytes = z.number().int().min(0);
+
 const record = z.object({
   taskId: id,
   taskInfo: z.looseObject({ task_id: z.object({ value: text }) }),
@@ -48,6 +50,7 @@ const record = z.object({
   wanted: wanted.optional(),
   child: child.optional(),
   exit: exit.optional(),
+  output: z.object({ stdout: bytes, stderr: bytes }).optional(),
   terminalAcknowledged: z.boolean().optional(),
   checkpoint: z.object({ sequence: z.number().int().min(0), data: z.unknown() }).optional(),
 });
@@ -90,7 +93,7 @@ const message = z.discriminatedUnion("type", [
   z.object({ type: z.literal("exited"), taskId: id, exit }),
   z.object({ type: z.literal("held"), taskId: id, sequence: z.number().int().min(0) }),
   z.object({ type: z.literal("acknowledged"), taskId: id, uuid: text, state }),
-  z.object({ type: z.literal("output"), taskId: id, stream: z.enum(["stdout", "stderr"]), data: z.base64() }),
+  z.object({ type: z.literal("output"), taskId: id, stream: z.enum(["stdout", "stderr"]), data: z.base64(), offset: bytes.optional() }),
 ]);
 
 /**

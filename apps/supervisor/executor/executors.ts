@@ -81,7 +81,7 @@ export class Executors {
     const holder = this.#executors.get(key);
     if (holder !== undefined) this.#judge(holder, hello);
     const executor = holder ?? this.#add(key, hello);
-    connection.send({ type: "welcome", protocol, version: this.#parts.version });
+    connection.send({ type: "welcome", protocol, version: this.#parts.version, takesOutput: true });
     executor.attach(connection, hello);
     return executor;
   }

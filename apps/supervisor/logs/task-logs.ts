@@ -1,12 +1,12 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import type { LogLane, LogPosition, LogSource, SandboxTarget, SinkConfig } from "@berth/logrelay";
+import { endOfSandboxFile, type LogLane, type LogPosition, type LogSource, type SandboxTarget, type SinkConfig } from "@berth/logrelay";
 import type { DescriptorKind } from "@berth/protocol";
 import type { Observed, TaskIdentity } from "@berth/runtime";
 import type { ContainerSummary, DockerEngine } from "@berth/runtime/docker/engine";
 import type { Executor } from "../executor/executor.ts";
 import type { Outcome } from "../task/outcome.ts";
-import type { LogLine, LogPort, LogQuery, TaskLog } from "../task/ports.ts";
+import type { LogLine, LogPort, LogQuery, OutputPiece, TaskLog } from "../task/ports.ts";
 import type { TaskRuntime } from "../task/runtime.ts";
 import { taskKey } from "../task-key.ts";
 import type { TaskLogOptions } from "./log-options.ts";
@@ -18,6 +18,8 @@ export interface TaskLogsParts {
   identity: TaskIdentity;
   runtime: TaskRuntime;
   options: TaskLogOptions;
+  /** The position that an earlier supervisor kept, if any. */
+  position: LogPosition | undefined;
   now: () => number;
   log: TaskLog;
 }
@@ -35,21 +37,51 @@ export class TaskLogs implements LogPort {
   #following: Promise<void> | undefined;
   #sandboxFollowed = false;
   /** Output of a command task that came before it was followed; undefined once it is. */
-  #early: Array<{ stream: "stdout" | "stderr"; bytes: Uint8Array }> | undefined = [];
+  #early: OutputPiece[] | undefined = [];
   #earlySize = 0;
+  /** How the output of a command task comes here is settled before its process is started, for its whole life. */
+  #way: LogPosition["kind"] | undefined;
+  /** Bytes of each stream that came, and that the worker has for us. */
+  readonly #came: { stdout: number; stderr: number };
+  #expected = { stdout: 0, stderr: 0 };
+  #onCame: () => void = () => {};
 
   constructor(parts: TaskLogsParts) {
     this.#parts = parts;
+    const { position } = parts;
+    this.#way = position?.kind;
+    this.#came = position?.kind === "pushed" ? { stdout: position.stdout, stderr: position.stderr } : { stdout: 0, stderr: 0 };
   }
 
   get wantsOutput(): boolean {
-    return this.#sinks(this.#parts.now()).length > 0;
+    return this.#way !== "text" && this.#sinks(this.#parts.now()).length > 0;
   }
 
-  push(stream: "stdout" | "stderr", bytes: Uint8Array): void {
-    if (this.#early === undefined) return this.#parts.lane.push(taskKey(this.#parts.identity), stream, bytes);
+  beginning(): LogPosition | undefined {
+    if (this.#parts.runtime.kind !== "process" || this.#sinks(this.#parts.now()).length === 0) return undefined;
+    const position = this.#endOfFiles() ?? { kind: "pushed", stdout: 0, stderr: 0 };
+    this.#way = position.kind;
+    return position;
+  }
+
+  push(piece: OutputPiece): void {
+    const { lane, identity, executor } = this.#parts;
+    const { stream, bytes, offset } = piece;
+    if (offset !== undefined) this.#came[stream] = Math.max(this.#came[stream], offset + bytes.length);
+    this.#onCame();
+    if (!this.wantsOutput) {
+      // The targets were taken out of the settings: the worker need not keep it for them.
+      if (offset !== undefined) executor.send({ type: "taken", taskId: identity.taskId, ...this.#came });
+      return;
+    }
+    if (this.#early === undefined) return lane.push({ taskKey: taskKey(identity), ...piece });
     this.#earlySize += bytes.length;
-    if (this.#earlySize <= MAX_EARLY_BYTES) this.#early.push({ stream, bytes });
+    if (this.#earlySize <= MAX_EARLY_BYTES) this.#early.push(piece);
+  }
+
+  expect(written: { stdout: number; stderr: number }): void {
+    // What an older supervisor was given is not known: it was sent once and not kept.
+    if (this.#way === "pushed") this.#expected = written;
   }
 
   follow(observed: Observed, position: unknown): void {
@@ -61,14 +93,19 @@ export class TaskLogs implements LogPort {
     });
   }
 
-  async finish(observed: Observed | undefined, outcome: Outcome): Promise<string[]> {
+  async finish(observed: Observed | undefined, outcome: Outcome, position: unknown): Promise<string[]> {
     const { lane, identity, options, now, log } = this.#parts;
-    // One that was over before anybody saw it run has written all the same.
-    if (this.#following === undefined && this.#earlySize > 0) {
+    // One that was over before anybody saw it run, or that ended while no supervisor was there, has written all the same.
+    if (this.#following === undefined && (this.#earlySize > 0 || this.#way === "text" || this.#missing)) {
       const sinks = this.#sinks(observed?.state === "exited" ? (observed.exit.startedAt ?? now()) : now());
-      this.#following = this.#begin(sinks, undefined).catch(() => {});
+      if (sinks.length > 0) {
+        this.#following = this.#begin(sinks, position as LogPosition | undefined).catch((err: unknown) => {
+          log.warn({ taskId: identity.taskId, err }, "the task's output cannot be relayed");
+        });
+      }
     }
     await this.#following;
+    await this.#allCame();
     const key = taskKey(identity);
     try {
       await lane.stop({ taskKey: key, drain: true, deadline: now() + DRAIN_BUDGET_MS });
@@ -102,7 +139,8 @@ export class TaskLogs implements LogPort {
 
   async #begin(sinks: SinkConfig[], position: LogPosition | undefined): Promise<void> {
     const { lane, identity, options, runtime } = this.#parts;
-    const source: LogSource | undefined = runtime.kind === "process" ? { kind: "pushed" } : await this.#findSource();
+    const source: LogSource | undefined =
+      runtime.kind === "process" && this.#way !== "text" ? { kind: "pushed" } : await this.#findSource();
     if (source === undefined) return;
     this.#sandboxFollowed = sinks.some((sink) => sink.type === "sandbox");
     await lane.follow({
@@ -115,8 +153,39 @@ export class TaskLogs implements LogPort {
       options: options.follow,
       ...(position === undefined ? {} : { position }),
     });
-    for (const { stream, bytes } of this.#early ?? []) lane.push(taskKey(identity), stream, bytes);
+    for (const piece of this.#early ?? []) lane.push({ taskKey: taskKey(identity), ...piece });
     this.#early = undefined;
+  }
+
+  /**
+   * The process writes to the sandbox's files itself where it is the only one that does: read from there nothing is lost, whoever is
+   * away for however long. Undefined where a logger is in between, and where several tasks write to the same files.
+   */
+  #endOfFiles(): LogPosition | undefined {
+    const { executor } = this.#parts;
+    const { stdout, stderr } = executor.hello;
+    if (executor.tasks.size > 1 || stdout.kind !== "file" || stderr.kind !== "file") return undefined;
+    const { stdoutPath, stderrPath } = this.#sandbox();
+    const places = { stdout: endOfSandboxFile(stdoutPath, stdout), stderr: endOfSandboxFile(stderrPath, stderr) };
+    if (places.stdout === undefined || places.stderr === undefined) return undefined;
+    return { kind: "text", stdout: places.stdout, stderr: places.stderr };
+  }
+
+  /** What the worker kept comes after its hello, as it is taken; the task may have ended before. Bounded. */
+  async #allCame(): Promise<void> {
+    if (!this.#missing || this.#parts.executor.presence !== "connected") return;
+    await new Promise<void>((resolve) => {
+      const patience = setTimeout(resolve, DRAIN_BUDGET_MS);
+      this.#onCame = () => {
+        if (this.#missing) return;
+        clearTimeout(patience);
+        resolve();
+      };
+    });
+  }
+
+  get #missing(): boolean {
+    return this.#came.stdout < this.#expected.stdout || this.#came.stderr < this.#expected.stderr;
   }
 
   /** The worker of a command task has its output in the sandbox already. */

@@ -3,7 +3,7 @@ import { TaskFailure } from "@berth/mesos";
 import type { TaskInfo } from "@berth/mesos/task-info";
 import type { Child, ChildExit, TaskRecord, WorkerMessage } from "@berth/protocol";
 import type { Observed, TaskIdentity } from "@berth/runtime";
-import type { WorkerPort } from "../task/ports.ts";
+import type { OutputPiece, WorkerPort } from "../task/ports.ts";
 import type { PlannedTask, TaskRuntime } from "../task/runtime.ts";
 import { killTaskProcesses, type Wanted } from "./marked-processes.ts";
 import { countsHere, type PidFinder } from "./pid-here.ts";
@@ -25,7 +25,9 @@ export interface ProcessRuntimeParts {
   output: () => "inherit" | "forward";
   /** Called when the worker told news, after they are taken in. */
   onNews: () => void;
-  onOutput: (stream: "stdout" | "stderr", bytes: Uint8Array) => void;
+  onOutput: (piece: OutputPiece) => void;
+  /** Called with how much of each stream the worker has had, when it tells. */
+  onWritten: (written: { stdout: number; stderr: number }) => void;
 }
 
 /**
@@ -65,6 +67,7 @@ export class ProcessRuntime implements TaskRuntime {
     this.#exit = record.exit ?? this.#exit;
     this.#startedAt ??= this.#child === undefined ? undefined : record.launchedAt;
     if (this.#child !== undefined || this.#exit !== undefined) this.#spawnAnswer?.(undefined);
+    if (record.output !== undefined) this.#parts.onWritten(record.output);
   }
 
   hear(message: Extract<WorkerMessage, { type: "spawned" | "spawnFailed" | "exited" | "output" }>): void {
@@ -81,10 +84,14 @@ export class ProcessRuntime implements TaskRuntime {
         this.#exit = message.exit;
         break;
       case "output":
-        this.#parts.onOutput(message.stream, Buffer.from(message.data, "base64"));
+        this.#hearOutput(message);
         return;
     }
     this.#parts.onNews();
+  }
+
+  #hearOutput({ stream, data, offset }: Extract<WorkerMessage, { type: "output" }>): void {
+    this.#parts.onOutput({ stream, bytes: Buffer.from(data, "base64"), ...(offset === undefined ? {} : { offset }) });
   }
 
   plan(task: TaskInfo): PlannedTask {

@@ -58,18 +58,33 @@ export interface LogLine {
   text: string;
 }
 
+/** Output of a command task that its worker hands in. */
+export interface OutputPiece {
+  stream: "stdout" | "stderr";
+  bytes: Uint8Array;
+  /** How many bytes of the stream came before these; absent from a worker that does not count them. */
+  offset?: number;
+}
+
 export interface LogPort {
+  /**
+   * Settles how the output of a process that is about to be started comes here, and says where it begins: kept before the start, so that
+   * whoever comes next relays all of it. Undefined where there is nothing to keep.
+   */
+  beginning?(): unknown;
   /** Whether the output of a command task is to be handed in. */
   readonly wantsOutput?: boolean;
   /** Output of a command task. What comes before `follow` is kept for it. */
-  push?(stream: "stdout" | "stderr", bytes: Uint8Array): void;
+  push?(piece: OutputPiece): void;
+  /** How much of each stream a worker that is back has had from the process, in bytes. */
+  expect?(written: { stdout: number; stderr: number }): void;
   /** Begins (or, after a restart, resumes) to relay the task's output. */
   follow(observed: Observed, position: unknown): void;
   /**
-   * Sends what is still on its way, and for a task that failed or was killed copies its last output to the sandbox. Bounded.
-   * Returns the last few lines, for the status message.
+   * Sends what is still on its way (from `position` on where the task ended before it was followed), and for a task that failed or was
+   * killed copies its last output to the sandbox. Bounded. Returns the last few lines, for the status message.
    */
-  finish(observed: Observed | undefined, outcome: Outcome): Promise<string[]>;
+  finish(observed: Observed | undefined, outcome: Outcome, position: unknown): Promise<string[]>;
   /** The output so far and, with `follow`, as it comes, until the signal aborts. */
   read(query: LogQuery, signal: AbortSignal): AsyncIterable<LogLine>;
 }

@@ -172,6 +172,41 @@ describe("a task", () => {
     assert.deepEqual(s.worker.states, ["TASK_STARTING", "TASK_RUNNING", "TASK_FAILED"]);
   });
 
+  test("has the beginning of its output held before it is started, and handed back when it ended unseen", async () => {
+    const beginning = { kind: "text", stdout: 7 };
+    const finishedAt: unknown[] = [];
+    const logs = {
+      follow: () => {},
+      read: async function* () {},
+      beginning: () => beginning,
+      finish: async (_: unknown, __: unknown, position: unknown) => {
+        finishedAt.push(position);
+        return [];
+      },
+    };
+    let heldAtStart: unknown;
+    const s = stage({
+      parts: { logs },
+      prepare: (runtime) => {
+        runtime.before = (call) => {
+          if (call === "start") heldAtStart = (s.worker.checkpoint?.data as { logs?: unknown } | undefined)?.logs;
+        };
+      },
+    });
+    await state(s, "TASK_RUNNING");
+    assert.deepEqual(heldAtStart, beginning);
+
+    // Another supervisor, to which the worker tells of the end.
+    const checkpoint = s.worker.checkpoint as { sequence: number; data: unknown };
+    const next = stage({
+      record: { checkpoint, lastStatus: { state: "TASK_RUNNING", at: 1 } },
+      parts: { logs: { ...logs, beginning: () => assert.fail("asked again") } },
+      prepare: (runtime) => runtime.exit(0),
+    });
+    await state(next, "TASK_FINISHED");
+    assert.deepEqual(finishedAt, [beginning]);
+  });
+
   test("whose last output cannot be had tells its end all the same", async () => {
     const s = stage({
       parts: { logs: { follow: () => {}, read: async function* () {}, finish: () => Promise.reject(new Error("no such container")) } },

@@ -544,7 +544,8 @@ export class Task {
   }
 
   #enter(phase: Phase): void {
-    this.#keep({ phase });
+    const logs = phase === "starting" && this.#observed?.state === "created" ? this.#parts.logs.beginning?.() : undefined;
+    this.#keep({ phase, ...(logs === undefined ? {} : { logs }) });
   }
 
   async #signal(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
@@ -624,7 +625,7 @@ export class Task {
   async #copyLogs(): Promise<void> {
     try {
       this.#lastLines = await within(LAST_LOGS_BUDGET_MS, () =>
-        this.#parts.logs.finish(this.#observed, this.#checkpoint.outcome as Outcome),
+        this.#parts.logs.finish(this.#observed, this.#checkpoint.outcome as Outcome, this.#checkpoint.logs),
       );
     } catch (error) {
       this.#note("warning", `its last output could not be copied: ${error instanceof Error ? error.message : String(error)}`);

@@ -95,8 +95,14 @@ class Probe {
       encode: (text: string) => host.encodeBase64(host.encodeUtf8(text)),
       recode64: (base64: string) => host.encodeBase64(host.decodeBase64(base64)),
       randomBytes: (count: number) => host.encodeBase64(host.randomBytes(count)),
-      writeDescriptor: (fd: 1 | 2, text: string, times: number) => {
-        for (let count = 0; count < times; count++) host.writeDescriptor(fd, host.encodeUtf8(text));
+      // As much as goes out at once, in pieces of this text; returns how many bytes that were.
+      fillDescriptor: (fd: 1 | 2, text: string) => {
+        const bytes = host.encodeUtf8(text);
+        for (let total = 0; ; ) {
+          const taken = host.writeDescriptor(fd, bytes);
+          total += taken;
+          if (taken < bytes.length) return total;
+        }
       },
       writeAndExit: (index: number, length: number, code: number) => {
         this.#at(index).connection.write(pattern(length));

@@ -1,11 +1,27 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { closeSync, mkdirSync, openSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, readSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { tempDir, waitFor } from "@berth/test-harness";
 import fc from "fast-check";
 import { hostsUnderTest, startProbe } from "./test-kit.ts";
+
+/** A pipe that is read by whoever reads `fd`. */
+async function openPipe(): Promise<AsyncDisposable & { fd: number }> {
+  const folder = await tempDir("fifo");
+  const path = join(folder.path, "fifo");
+  assert.equal(spawnSync("mkfifo", [path]).status, 0);
+  const fd = openSync(path, "r+");
+  return {
+    fd,
+    [Symbol.asyncDispose]: async () => {
+      closeSync(fd);
+      await folder.remove();
+    },
+  };
+}
 
 const { hosts } = await hostsUnderTest();
 for (const host of hosts) {
@@ -51,17 +67,43 @@ for (const host of hosts) {
       assert.equal((await probe.call("descriptor", 2)).kind, "pipe");
     });
 
-    it("its own output is written whole and in order, however slowly it is read", async () => {
+    it("its own output never waits for a pipe's reader: what is taken arrives, in order", async () => {
+      await using pipe = await openPipe();
+      const text = Array.from({ length: 1000 }, (_, index) => `line ${index}\n`).join("");
+      await using probe = await startProbe(host, { stdio: ["ignore", pipe.fd, "pipe"] });
+
+      const taken = await probe.call("fillDescriptor", 1, text);
+      assert.equal(await probe.call("fillDescriptor", 1, text), 0);
+
+      const read = Buffer.alloc(taken);
+      for (let at = 0; at < taken; ) at += readSync(pipe.fd, read, at, taken - at, null);
+      assert.equal(read.toString(), text.repeat(Math.ceil(taken / text.length)).slice(0, taken));
+      await probe.until("fillDescriptor", [1, text], (count) => count > 0);
+    });
+
+    // Node makes the pipes of its children as sockets.
+    it("nor for a socket's", async () => {
       await using probe = await startProbe(host);
       probe.process.stdout?.pause();
-      const line = `${"z".repeat(99)}\n`;
+      let [taken, refused] = [0, 0];
+      while (refused < 10) {
+        const count = await probe.call("fillDescriptor", 1, "x".repeat(5000));
+        taken += count;
+        refused = count > 0 ? 0 : refused + 1;
+      }
 
-      const written = probe.call("writeDescriptor", 1, line, 20_000);
       probe.process.stdout?.resume();
-      await written;
-      await waitFor(() => probe.stdout().length === 2_000_000);
+      await waitFor(() => probe.stdout().length === taken, { what: `all of the ${taken} bytes` });
+    });
 
-      assert.equal(probe.stdout(), line.repeat(20_000));
+    it("it ends with its code although nobody reads its output", async () => {
+      await using pipe = await openPipe();
+      await using probe = await startProbe(host, { stdio: ["ignore", pipe.fd, "pipe"] });
+      await probe.call("fillDescriptor", 1, "x".repeat(4096));
+
+      probe.send("exit", 7);
+
+      assert.deepEqual(await probe.ended, [7, null]);
     });
 
     it("timers: in order, cancelled ones never, none before it is set", async () => {

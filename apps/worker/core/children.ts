@@ -6,7 +6,7 @@ import { hadOomKill, makeTaskCgroup, type TaskCgroup } from "./task-cgroup.ts";
 
 export interface ChildrenHandlers {
   exited(taskId: string, exit: ChildExit): void;
-  output(taskId: string, stream: "stdout" | "stderr", data: string): void;
+  output(taskId: string, stream: "stdout" | "stderr", bytes: Uint8Array): void;
   log(line: string): void;
 }
 
@@ -56,10 +56,7 @@ export class Children {
         ...(spawn.rlimits === undefined ? {} : { rlimits: spawn.rlimits }),
       },
       {
-        output: (stream, bytes) => {
-          this.#host.writeDescriptor(stream === "stdout" ? 1 : 2, bytes);
-          this.#handlers.output(spawn.taskId, stream, this.#host.encodeBase64(bytes));
-        },
+        output: (stream, bytes) => this.#handlers.output(spawn.taskId, stream, bytes),
         exit: (code, signal) => this.#ended(spawn.taskId, code, signal),
       },
     );

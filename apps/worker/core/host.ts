@@ -84,6 +84,8 @@ export interface Host {
 
   /** Starts a process in a session of its own. Returns what became of it, or the reason why it could not be started ("ENOENT"). */
   spawn(options: SpawnOptions, handlers: ChildHandlers): Spawned | string;
+  /** Whether the output of children is read. What is not waits in their pipes, and so do they; a child that is over is read to its end. */
+  readChildren(read: boolean): void;
   /** kill(2): negative pids are process groups. Returns false when there is no such process. */
   kill(pid: number, signal: number): boolean;
   /** Called for SIGTERM (15) and SIGINT (2). */
@@ -97,8 +99,11 @@ export interface Host {
   /** Sets what `ps` shows. */
   setTitle(text: string): void;
   descriptor(fd: 1 | 2): DescriptorInfo;
-  /** Writes to the worker's own stdout (1) or stderr (2), whole, in order. */
-  writeDescriptor(fd: 1 | 2, bytes: Uint8Array): void;
+  /**
+   * Writes to the worker's own stdout (1) or stderr (2) what can be written without waiting; returns how many bytes that were. What
+   * nobody will ever read counts as written.
+   */
+  writeDescriptor(fd: 1 | 2, bytes: Uint8Array): number;
 
   /** Reads a small text file (procfs, cgroupfs); null when it cannot be read. */
   readTextFile(path: string): string | null;

@@ -20,7 +20,7 @@ interface Scene extends AsyncDisposable {
 }
 
 /** `answers`: status and text for each call in turn, 202 when they are used up; 0 breaks the connection. */
-async function scene(answers: Array<[number, string]> = []): Promise<Scene> {
+async function scene(answers: Array<[number, string]> = [], updateBufferSize = 1024): Promise<Scene> {
   const taken: string[] = [];
   const told: string[] = [];
   const server = createServer(async (request, response) => {
@@ -49,7 +49,7 @@ async function scene(answers: Array<[number, string]> = []): Promise<Scene> {
   result.outbox = new Outbox(
     host,
     calls,
-    { executorId: "e", frameworkId: "f" },
+    { executorId: "e", frameworkId: "f", updateBufferSize },
     {
       mayCall: () => result.may,
       resubscribe: () => void told.push("resubscribe"),
@@ -121,6 +121,24 @@ test("401 and an unknown executor are the end, a 403 asks to subscribe again", a
   await waitFor(() => stage.told.length === 2);
 
   assert.deepEqual(stage.told, ["resubscribe", "lost"]);
+});
+
+test("a full buffer: repeated states make room, the oldest first; no state is lost, a terminal one never", async () => {
+  await using stage = await scene([], 3);
+  stage.may = false;
+  const of = (uuid: string, state: StatusUpdate["state"], taskId = "t"): StatusUpdate => ({ ...update(taskId), uuid, state });
+  for (const status of [of("1", "TASK_STARTING"), of("2", "TASK_RUNNING"), of("3", "TASK_RUNNING"), of("4", "TASK_RUNNING")])
+    stage.outbox.add(status);
+  const uuids = (): string[] => stage.outbox.unacknowledged().map(({ uuid }) => uuid);
+  assert.deepEqual(uuids(), ["1", "3", "4"]);
+
+  // What the agent has goes last.
+  stage.outbox.subscribed(stage.outbox.unacknowledged().slice(0, 2));
+  for (const status of [of("5", "TASK_RUNNING"), of("6", "TASK_RUNNING", "u")]) stage.outbox.add(status);
+  assert.deepEqual(uuids(), ["1", "5", "6"]);
+  stage.outbox.add(of("7", "TASK_KILLED"));
+  stage.outbox.add(of("8", "TASK_FINISHED", "u"));
+  assert.deepEqual(uuids(), ["1", "5", "6", "7", "8"]);
 });
 
 test("what a SUBSCRIBE has listed is not sent again, what came later is; messages follow updates", async () => {

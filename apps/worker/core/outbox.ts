@@ -1,10 +1,12 @@
-import type { StatusUpdate } from "@berth/mesos";
+import { isTerminal, type StatusUpdate } from "@berth/mesos";
 import type { CallConnection, CallResult } from "./call-connection.ts";
 import type { Host } from "./host.ts";
 
 export interface OutboxOptions {
   executorId: string;
   frameworkId: string;
+  /** So many updates wait for their acknowledgement before repeated ones make room. */
+  updateBufferSize: number;
 }
 
 export interface OutboxHandlers {
@@ -38,7 +40,8 @@ const MAX_EXTRAS = 100;
  * The updates that the agent has not acknowledged, and their way to it.
  *
  * INVARIANTS: updates reach the agent in the order of `add`; an update is kept until its uuid is acknowledged, whatever the
- * agent answers meanwhile; one that is refused as malformed holds up no other.
+ * agent answers meanwhile; one that is refused as malformed holds up no other. Only where more wait than the buffer holds, one gives
+ * way to a newer one of the same task and state: every state that a task was in is told, its end above all.
  */
 export class Outbox {
   readonly #host: Host;
@@ -49,6 +52,8 @@ export class Outbox {
   readonly #extras: Extra[] = [];
   #retry: number | undefined;
   #failures = 0;
+  #sending: Entry | undefined;
+  #saidFull = false;
 
   constructor(host: Host, calls: CallConnection, options: OutboxOptions, handlers: OutboxHandlers) {
     this.#host = host;
@@ -64,7 +69,22 @@ export class Outbox {
 
   add(status: StatusUpdate): void {
     this.#entries.push({ status, delivered: false, reduced: false });
+    if (this.#entries.length > this.#options.updateBufferSize) this.#makeRoom();
     this.#pump();
+  }
+
+  /** The oldest update that a newer one repeats, rather one that the agent does not have yet: what it has, it tells by itself. */
+  #makeRoom(): void {
+    const newest = new Map(this.#entries.map(({ status }, index) => [stateOf(status), index]));
+    const repeated = this.#entries.filter(
+      (entry, index) => entry !== this.#sending && !isTerminal(entry.status.state) && newest.get(stateOf(entry.status)) !== index,
+    );
+    const victim = repeated.find((entry) => !entry.delivered) ?? repeated[0];
+    if (victim === undefined) return;
+    this.#entries.splice(this.#entries.indexOf(victim), 1);
+    if (!this.#saidFull)
+      this.#handlers.log(`more than ${this.#options.updateBufferSize} updates wait for the agent: repeated states are told only once`);
+    this.#saidFull = true;
   }
 
   addExtra(call: Extra): void {
@@ -106,7 +126,11 @@ export class Outbox {
     if (this.#calls.busy || this.#retry !== undefined || !this.#handlers.mayCall()) return;
     const entry = this.#entries.find((each) => !each.delivered);
     if (entry !== undefined) {
-      this.#calls.send(this.#encode({ type: "UPDATE", update: { status: entry.status } }), (result) => this.#answered(entry, result));
+      this.#sending = entry;
+      this.#calls.send(this.#encode({ type: "UPDATE", update: { status: entry.status } }), (result) => {
+        this.#sending = undefined;
+        this.#answered(entry, result);
+      });
       return;
     }
     const extra = this.#extras.shift();
@@ -163,4 +187,8 @@ export class Outbox {
 
 function requiredFields({ task_id, state, source, uuid, executor_id, timestamp }: StatusUpdate): StatusUpdate {
   return { task_id, state, source, uuid, executor_id, timestamp };
+}
+
+function stateOf({ state, task_id }: StatusUpdate): string {
+  return `${state} ${task_id.value}`;
 }

@@ -16,8 +16,13 @@ export interface WorkerSettings {
   supervisorSocket: string;
   /** EXECUTOR_SUPERVISOR_TIMEOUT: how long a task waits for its first supervisor. */
   supervisorTimeoutMs: number;
+  /** EXECUTOR_STATE_UPDATE_BUFFER_SIZE: so many updates wait for their acknowledgement before repeated ones make room. */
+  updateBufferSize: number;
+  /** EXECUTOR_STATE_UPDATE_WAIT_TIMEOUT: how long the last acknowledgements are waited for; undefined where it is not set. */
+  updateWaitTimeoutMs: number | undefined;
 }
 
+const DEFAULT_UPDATE_BUFFER_SIZE = 1024;
 const DEFAULT_SOCKET = "/run/berth/berthd.sock";
 
 /** Reads the settings, or returns every mistake in a sentence each. */
@@ -53,6 +58,19 @@ export function workerSettings(host: Host): WorkerSettings | string[] {
     shutdownGraceMs: mesosDuration("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", 5000),
     supervisorSocket: environment.BERTH_SOCKET ?? DEFAULT_SOCKET,
     supervisorTimeoutMs: supervisorTimeoutMs ?? 60_000,
+    ...updateSettings(environment),
   };
   return mistakes.length > 0 ? mistakes : settings;
+}
+
+/** Both may be wrong here: the supervisor, which reads them too, refuses the task then, with a message that its framework sees. */
+function updateSettings(environment: Readonly<Record<string, string>>): Pick<WorkerSettings, "updateBufferSize" | "updateWaitTimeoutMs"> {
+  const read = (name: string): string | undefined =>
+    environment[`EXECUTOR_${name}`] ?? environment[`ALLEGRO_EXECUTOR_${name}`] ?? environment[name];
+  const size = Number(read("STATE_UPDATE_BUFFER_SIZE") || Number.NaN);
+  const wait = parseGoDuration(read("STATE_UPDATE_WAIT_TIMEOUT") ?? "");
+  return {
+    updateBufferSize: Number.isInteger(size) && size >= 1 ? size : DEFAULT_UPDATE_BUFFER_SIZE,
+    updateWaitTimeoutMs: wait !== undefined && wait >= 0 ? wait : undefined,
+  };
 }

@@ -12,8 +12,8 @@ import type { Connection, Host } from "./host.ts";
 export interface LinkHandlers {
   /** Everything that the worker knows, at this moment. */
   hello(): Hello;
-  /** A supervisor serves us; the tasks of the last hello and of every launch since are in its care. */
-  welcomed(): void;
+  /** A supervisor serves us; the tasks of the last hello and of every launch since are in its care. `takesOutput`: it will say `taken`. */
+  welcomed(takesOutput: boolean): void;
   /** Another process is the worker of this executor. */
   refusedForGood(reason: string): void;
   /** The connection ended, or could not be made. `served`: there was a welcome on it. */
@@ -126,7 +126,7 @@ export class SupervisorLink {
       this.#refusal = undefined;
       this.#retryMs = FIRST_RETRY_MS;
       this.#everTold = true;
-      this.#handlers.welcomed();
+      this.#handlers.welcomed(message.takesOutput === true);
     } else if (message.type === "refuse") {
       this.problem = `it refuses this worker: ${message.reason}`;
       if (!message.retry) this.#handlers.refusedForGood(message.reason);

@@ -7,15 +7,16 @@ import {
   type SupervisorMessage,
   type TaskRecord,
   type Wanted,
-  type WorkerMessage,
 } from "@berth/protocol";
 import { type AgentEndpoint, agentEndpoint } from "./agent-endpoint.ts";
 import { AgentSession } from "./agent-session.ts";
 import { CallConnection } from "./call-connection.ts";
 import { Children } from "./children.ts";
 import type { Host } from "./host.ts";
+import { KeptOutput } from "./kept-output.ts";
 import { graceOf, Ledger, type TaskEntry } from "./ledger.ts";
 import { Outbox } from "./outbox.ts";
+import { OwnOutput } from "./own-output.ts";
 import { startTimeOf } from "./process-tree.ts";
 import { type WorkerSettings, workerSettings } from "./settings.ts";
 import { SupervisorLink } from "./supervisor-link.ts";
@@ -40,14 +41,16 @@ const SIGKILL = 9;
 const SUPERVISOR_BACK_MS = 3000;
 /** Messages of the scheduler that wait for a supervisor; Mesos itself promises no delivery. */
 const MAX_WAITING_MESSAGES = 100;
-/** Output of command tasks that waits for a supervisor, as base64. */
-const MAX_WAITING_OUTPUT = 4 * 1024 * 1024;
 /** What SHUTDOWN's grace period keeps back for the last updates, as Mesos's own executors do. */
 const SHUTDOWN_RESERVE_MS = 2000;
 /** An agent that restarted meanwhile may have forgotten the task and will never acknowledge: then the worker leaves all the same. */
 const ACKNOWLEDGEMENT_FAIL_SAFE_MS = 60_000;
+/** The same once the executor is shut down: a framework that is torn down acknowledges nothing. */
+const SHUTDOWN_ACKNOWLEDGEMENT_MS = 5000;
 /** How long a worker whose tasks are over waits for the supervisor's leave. */
 const LEAVE_WITHOUT_SUPERVISOR_MS = 10_000;
+/** What waits for a slow reader of our own stdout or stderr gets this long at the end. */
+const LAST_OUTPUT_MS = 1000;
 const HEARTBEAT_MS = 30 * 60_000;
 
 /** The worker: one Mesos executor. It holds the session, the updates and the checkpoints; the supervisor does the work. */
@@ -70,10 +73,10 @@ export class Worker {
   #served = false;
   /** Of the scheduler, base64, for a supervisor that is away. */
   #messages: string[] = [];
-  /** Of command tasks, for a supervisor that is away. */
-  #output: Array<Extract<WorkerMessage, { type: "output" }>> = [];
-  #outputSize = 0;
-  #outputDropped = 0;
+  readonly #output: KeptOutput;
+  readonly #own: OwnOutput;
+  /** Why the children's output is not read at the moment. */
+  readonly #unread = { own: false, kept: false };
   #subscribedSince = 0;
 
   constructor(host: Host, settings: WorkerSettings, endpoint: AgentEndpoint) {
@@ -81,6 +84,11 @@ export class Worker {
     this.#settings = settings;
     this.#agentId = settings.agentId;
     const log = (line: string): void => this.#log(line);
+    this.#own = new OwnOutput(host, {
+      takes: (more) => this.#readChildren({ own: !more }),
+      dropped: (fd, bytes) => log(`nobody read ${fd === 1 ? "stdout" : "stderr"} for a while: ${bytes} bytes were dropped`),
+    });
+    this.#output = new KeptOutput(host, (held) => this.#readChildren({ kept: held }));
     this.#ledger = new Ledger(host, { executorId: settings.executorId, agentId: () => this.#agentId });
     this.#session = new AgentSession(host, endpoint, settings, {
       unacknowledged: (reduced) => {
@@ -107,7 +115,7 @@ export class Worker {
     });
     this.#link = new SupervisorLink(host, settings.supervisorSocket, {
       hello: () => this.#hello(),
-      welcomed: () => this.#onWelcome(),
+      welcomed: (takesOutput) => this.#onWelcome(takesOutput),
       refusedForGood: (reason) => this.#leave(EXIT.refused, `the supervisor refuses this worker: ${reason}`),
       away: (served) => this.#onSupervisorAway(served),
       message: (message) => this.#onSupervisorMessage(message),
@@ -117,10 +125,14 @@ export class Worker {
       exited: (taskId, exit) => {
         const entry = this.#ledger.entries.get(taskId);
         if (entry !== undefined) entry.record.exit = exit;
+        this.#output.flush();
         this.#link.send({ type: "exited", taskId, exit });
         if (entry !== undefined) this.#tellEndAlone(entry);
       },
-      output: (taskId, stream, data) => this.#forward({ type: "output", taskId, stream, data }),
+      output: (taskId, stream, bytes) => {
+        this.#own.write(stream === "stdout" ? 1 : 2, bytes);
+        this.#output.add(taskId, stream, bytes);
+      },
       log,
     });
   }
@@ -135,23 +147,9 @@ export class Worker {
     this.#host.setTimer(HEARTBEAT_MS, beat);
   }
 
-  /** Output for the log relay waits for a supervisor that is away; the sandbox has it all the same. */
-  #forward(output: Extract<WorkerMessage, { type: "output" }>): void {
-    if (this.#link.connected) return void this.#link.send(output);
-    if (this.#outputSize + output.data.length > MAX_WAITING_OUTPUT) {
-      if (this.#outputDropped === 0) this.#log("the supervisor is away for too long: output is in the sandbox, but no longer kept for it");
-      this.#outputDropped += output.data.length;
-      return;
-    }
-    this.#output.push(output);
-    this.#outputSize += output.data.length;
-  }
-
-  #forwardWaiting(): void {
-    if (this.#outputDropped > 0) this.#log(`about ${Math.ceil((this.#outputDropped * 3) / 4)} bytes of output were not relayed`);
-    for (const output of this.#output.splice(0)) this.#link.send(output);
-    this.#outputSize = 0;
-    this.#outputDropped = 0;
+  #readChildren(unread: { own?: boolean; kept?: boolean }): void {
+    Object.assign(this.#unread, unread);
+    this.#host.readChildren(!this.#unread.own && !this.#unread.kept);
   }
 
   // The agent
@@ -313,6 +311,7 @@ export class Worker {
 
   /** Kills that the supervisor had begun go on without it when it does not come back at once. */
   #onSupervisorAway(served: boolean): void {
+    this.#output.disconnected();
     for (const { record, accepted, terminalSince } of [...this.#ledger.entries.values()]) {
       if (record.wanted !== undefined && !accepted && terminalSince === undefined) this.#endUnaccepted(record.taskId);
     }
@@ -356,10 +355,11 @@ export class Worker {
     };
   }
 
-  #onWelcome(): void {
+  #onWelcome(takesOutput: boolean): void {
     this.#accept(this.#ledger.records());
     for (const data of this.#messages.splice(0)) this.#link.send({ type: "message", data });
-    this.#forwardWaiting();
+    const dropped = this.#output.connected((output) => void this.#link.send(output), takesOutput);
+    if (dropped > 0) this.#log(`the supervisor was away for too long: ${dropped} bytes of output are in the sandbox, but not relayed`);
   }
 
   #accept(records: readonly TaskRecord[]): void {
@@ -411,9 +411,12 @@ export class Worker {
       case "title":
         return this.#host.setTitle(message.text);
       case "forget":
+        this.#output.forget(message.taskId);
         return this.#ledger.forget(message.taskId);
+      case "taken":
+        return this.#output.taken(message.taskId, message);
       case "output":
-        return this.#host.writeDescriptor(message.stream === "stdout" ? 1 : 2, this.#host.decodeBase64(message.data));
+        return this.#own.write(message.stream === "stdout" ? 1 : 2, this.#host.decodeBase64(message.data));
       case "exit":
         this.#released = true;
         return this.#leaveIfDone();
@@ -441,6 +444,7 @@ export class Worker {
       const child = this.#children.spawn(spawn);
       if (typeof child === "string") return void this.#link.send({ type: "spawnFailed", taskId: spawn.taskId, error: child });
       record.child = child;
+      if (spawn.output === "forward") record.output = this.#output.begin(spawn.taskId);
     }
     if (record.child !== undefined) this.#link.send({ type: "spawned", taskId: spawn.taskId, child: record.child });
     if (record.exit !== undefined) this.#link.send({ type: "exited", taskId: spawn.taskId, exit: record.exit });
@@ -465,11 +469,10 @@ export class Worker {
     if (entry?.terminalSince === undefined || entry.record.terminalAcknowledged === true) return;
     const now = this.#host.monotonicClock();
     const since = this.#session.subscribed ? Math.max(entry.terminalSince, this.#subscribedSince) : now;
-    const left = since + ACKNOWLEDGEMENT_FAIL_SAFE_MS - now;
+    const wait = this.#settings.updateWaitTimeoutMs ?? (this.#shutdown ? SHUTDOWN_ACKNOWLEDGEMENT_MS : ACKNOWLEDGEMENT_FAIL_SAFE_MS);
+    const left = since + wait - now;
     if (left > 0) return this.#arm(taskId, left, () => this.#expectAcknowledgement(taskId, state, uuid));
-    this.#log(
-      `WARNING: the agent did not acknowledge ${state} of task ${taskId} within ${ACKNOWLEDGEMENT_FAIL_SAFE_MS / 1000} s; giving up`,
-    );
+    this.#log(`WARNING: the agent did not acknowledge ${state} of task ${taskId} within ${wait / 1000} s; giving up`);
     this.#settle(taskId, uuid);
   }
 
@@ -479,7 +482,7 @@ export class Worker {
     this.#outbox.forget(taskId);
     const state = entry?.record.lastStatus?.state;
     if (entry?.terminalSince === undefined || state === undefined) return;
-    this.#undeliverable = true;
+    if (!this.#shutdown) this.#undeliverable = true;
     entry.record.terminalAcknowledged = true;
     this.#link.send({ type: "acknowledged", taskId, uuid, state });
     this.#leaveIfDone();
@@ -511,11 +514,11 @@ export class Worker {
     this.#children.killAll();
     this.#session.end();
     this.#link.end();
-    this.#host.exit(code);
+    this.#own.drained(LAST_OUTPUT_MS, () => this.#host.exit(code));
   }
 
   #log(line: string): void {
-    this.#host.writeDescriptor(2, this.#host.encodeUtf8(`${timeOfDay(this.#host.wallClock())} berth-worker: ${line}\n`));
+    this.#own.write(2, this.#host.encodeUtf8(`${timeOfDay(this.#host.wallClock())} berth-worker: ${line}\n`));
   }
 }
 

@@ -31,6 +31,7 @@ export class LeanChildren {
   readonly #native: Native;
   readonly #children = new Map<number, Child>();
   readonly #pipes = new Map<number, Pipe>();
+  #reads = true;
 
   constructor(native: Native) {
     this.#native = native;
@@ -54,16 +55,22 @@ export class LeanChildren {
     if (stderr !== undefined) pipes.push({ id: stderr, stream: "stderr", handlers });
     for (const pipe of pipes) {
       this.#pipes.set(pipe.id, pipe);
-      this.#native.watch(pipe.id, READ);
+      this.#native.watch(pipe.id, this.#reads ? READ : 0);
     }
     this.#children.set(pid, { handlers, pipes });
     return { pid, joined: joinedOrStep !== 0 };
   }
 
+  /** As `Host.readChildren`. */
+  read(read: boolean): void {
+    this.#reads = read;
+    for (const id of this.#pipes.keys()) this.#native.watch(id, read ? READ : 0);
+  }
+
   /** Reads the pipe of this number, if it is a child's. */
   ready(id: number): void {
     const pipe = this.#pipes.get(id);
-    if (pipe !== undefined) this.#read(pipe, MAX_READS);
+    if (pipe !== undefined && this.#reads) this.#read(pipe, MAX_READS);
   }
 
   /** The root's end is what counts. Its pipes stay open: what it left in the background may still write. */

@@ -28,6 +28,7 @@ export function leanHost(native: Native): { host: Host; loop: Loop } {
     monotonicClock: () => native.monotonicClock(),
 
     spawn: (options, handlers) => children.spawn(options, handlers),
+    readChildren: (read) => children.read(read),
     kill: (pid, signal) => native.kill(pid, signal),
     onSignal: (callback) => {
       onSignal = callback;

@@ -38,7 +38,8 @@ export interface Native {
   setTitle(text: string): void;
   /** Kind, device, inode. */
   descriptor(fd: number): [string, string, string];
-  writeDescriptor(fd: number, buffer: ArrayBuffer, offset: number, length: number): void;
+  /** How many bytes were taken. */
+  writeDescriptor(fd: number, buffer: ArrayBuffer, offset: number, length: number): number;
 
   /** `undefined` where it cannot be read: Rust's None. */
   readTextFile(path: string): string | undefined;

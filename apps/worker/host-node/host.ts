@@ -10,15 +10,17 @@ import {
   readSync,
   rmdirSync,
   writeFileSync,
-  writeSync,
 } from "node:fs";
 import { connect, type Socket } from "node:net";
+import type { Readable } from "node:stream";
 import type { Connection, ConnectionHandlers, DescriptorInfo, Host, TlsOptions } from "../core/host.ts";
 import { eraseFromProc } from "./erase-environment.ts";
+import { OwnDescriptors } from "./own-descriptors.ts";
 import { spawnChild } from "./spawn.ts";
 
 /** What is still queued when the worker ends gets this long to be written, milliseconds. */
 const DRAIN_MS = 2000;
+const DRAIN_LOOK_MS = 5;
 /** When a silent connection is first probed; the system waits for two hours. */
 const KEEP_ALIVE_MS = 60_000;
 /** sockaddr_un holds 108 bytes with the closing zero; Node would cut a longer path silently. */
@@ -28,6 +30,8 @@ const MAX_UNIX_PATH_BYTES = 107;
 export function nodeHost(): Host {
   const sockets = new Set<Socket>();
   const timers = new Map<number, NodeJS.Timeout>();
+  const outputs = new Set<Readable>();
+  const own = new OwnDescriptors();
   let nextTimer = 1;
 
   return {
@@ -61,7 +65,10 @@ export function nodeHost(): Host {
     // Not performance.now() and not crypto: Node loads a good part of itself for either, in every worker.
     monotonicClock: () => Number(process.hrtime.bigint()) / 1e6,
 
-    spawn: spawnChild,
+    spawn: (options, handlers) => spawnChild(options, handlers, outputs),
+    readChildren: (read) => {
+      for (const output of outputs) read ? output.resume() : output.pause();
+    },
     kill: (pid, signal) => {
       try {
         return process.kill(pid, signal);
@@ -85,7 +92,7 @@ export function nodeHost(): Host {
       process.title = text;
     },
     descriptor: describeDescriptor,
-    writeDescriptor,
+    writeDescriptor: (fd, bytes) => own.write(fd, bytes),
 
     readTextFile: (path) => orNull(() => readFileSync(path, "utf8")),
     writeTextFile: (path, text) => orNull(() => writeFileSync(path, text, { flag: "r+" })) !== null,
@@ -101,10 +108,16 @@ export function nodeHost(): Host {
     randomBytes: kernelRandom(),
 
     exit: (code) => {
-      const waiting = [...sockets].filter((socket) => socket.writableLength > 0);
-      if (waiting.length === 0) process.exit(code);
-      setTimeout(() => process.exit(code), DRAIN_MS);
-      for (const socket of waiting) socket.end(() => [...sockets].every((each) => each.writableLength === 0) && process.exit(code));
+      const waiting = (): boolean => own.busy || [...sockets].some((socket) => socket.writableLength > 0);
+      const end = (): void => {
+        // With a thread that is stuck in a write an orderly exit would wait for ever.
+        if (own.busy) process.kill(process.pid, "SIGKILL");
+        process.exit(code);
+      };
+      if (!waiting()) return end();
+      for (const socket of sockets) socket.end();
+      setInterval(() => waiting() || end(), DRAIN_LOOK_MS);
+      setTimeout(end, DRAIN_MS);
     },
   };
 }
@@ -173,19 +186,6 @@ function describeDescriptor(fd: 1 | 2): DescriptorInfo {
     return { kind, device: String(stat.dev), inode: String(stat.ino) };
   } catch {
     return { kind: "other", device: "", inode: "" };
-  }
-}
-
-function writeDescriptor(fd: 1 | 2, bytes: Uint8Array): void {
-  let at = 0;
-  while (at < bytes.length) {
-    try {
-      at += writeSync(fd, bytes, at);
-    } catch (error) {
-      // A pipe that its reader does not empty: wait for it, output must stay whole. Anything else (EPIPE) cannot be mended.
-      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") return;
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
-    }
   }
 }
 

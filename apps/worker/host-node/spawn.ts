@@ -1,5 +1,6 @@
 import type { ChildProcess } from "node:child_process";
 import { constants as access, accessSync, existsSync } from "node:fs";
+import type { Readable } from "node:stream";
 import type { ChildHandlers, Spawned, SpawnOptions } from "../core/host.ts";
 import { visitCgroups } from "./visit-cgroups.ts";
 
@@ -18,9 +19,10 @@ const PRLIMIT = ["/usr/bin/prlimit", "/bin/prlimit"].find((path) => existsSync(p
 
 /**
  * Starts a child in a session of its own. Node has no hook between fork and exec, so what must be done there (limits, ids,
- * parent-death signal) is done by small standard programs that execute the next one in their place: the pid stays.
+ * parent-death signal) is done by small standard programs that execute the next one in their place: the pid stays. Its pipes are in
+ * `outputs` while it runs.
  */
-export function spawnChild(options: SpawnOptions, handlers: ChildHandlers): Spawned | string {
+export function spawnChild(options: SpawnOptions, handlers: ChildHandlers, outputs: Set<Readable>): Spawned | string {
   const missing = findProgram(options);
   if (missing !== undefined) return missing;
   const [program = "", ...args] = [...wrappers(options), ...options.argv];
@@ -33,8 +35,14 @@ export function spawnChild(options: SpawnOptions, handlers: ChildHandlers): Spaw
   child.on("error", () => {});
   child.stdout?.on("data", (bytes: Buffer) => handlers.output("stdout", new Uint8Array(bytes)));
   child.stderr?.on("data", (bytes: Buffer) => handlers.output("stderr", new Uint8Array(bytes)));
+  const pipes = [child.stdout, child.stderr].filter((pipe) => pipe !== null);
+  for (const pipe of pipes) outputs.add(pipe);
   // `close` waits for the pipes, so that no output is missed; but a background grandchild may hold them open for ever.
   child.once("exit", (code, signal) => {
+    for (const pipe of pipes) {
+      outputs.delete(pipe);
+      pipe.resume();
+    }
     let told = false;
     const tell = (): void => {
       clearTimeout(patience);

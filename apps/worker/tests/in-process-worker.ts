@@ -54,6 +54,7 @@ export function runInProcess(executor: LocalExecutor): InProcessWorker {
     pid: () => executor.pid ?? 0,
     writeDescriptor: (_fd, bytes) => {
       log += Buffer.from(bytes).toString();
+      return bytes.length;
     },
     exit: (code) => {
       if (over) return;

@@ -40,6 +40,34 @@ describe("an acknowledgement that never comes", () => {
     assert.match(world.log, /WARNING: the agent did not acknowledge TASK_FINISHED of task t within 60 s/);
   });
 
+  for (const name of ["EXECUTOR", "ALLEGRO_EXECUTOR"]) {
+    test(`is waited for as long as ${name}_STATE_UPDATE_WAIT_TIMEOUT says`, () => {
+      const world = start({ [`${name}_STATE_UPDATE_WAIT_TIMEOUT`]: "2m" }, ["t"]);
+      world.agent.acknowledges = false;
+      finish(world, "t");
+
+      world.advance(119 * SECOND);
+      assert.equal(world.exitCode, undefined);
+      world.advance(2 * SECOND);
+
+      assert.equal(world.exitCode, 1);
+    });
+  }
+
+  test("is waited for 5 s once the executor is shut down, whatever its grace period, and is no failure then", () => {
+    const world = start({ MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD: "1mins" }, ["t"]);
+    world.agent.acknowledges = false;
+    world.agent.send({ type: "SHUTDOWN" });
+    world.advance(10);
+    finish(world, "t");
+
+    world.advance(4 * SECOND);
+    assert.equal(world.exitCode, undefined);
+    world.advance(2 * SECOND);
+
+    assert.equal(world.exitCode, 0);
+  });
+
   test("does not count while the agent is away: that is the recovery timeout's affair", () => {
     const world = start({}, ["t"]);
     world.agent.acknowledges = false;

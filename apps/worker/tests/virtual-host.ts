@@ -66,6 +66,7 @@ export class VirtualHost {
       wallClock: () => 1_763_716_500_000 + this.now,
       monotonicClock: () => this.now,
       spawn: () => "this machine has no processes",
+      readChildren: () => {},
       kill: () => false,
       onSignal: () => {},
       pid: () => 4711,
@@ -76,6 +77,7 @@ export class VirtualHost {
       descriptor: () => none,
       writeDescriptor: (_, bytes) => {
         this.log += Buffer.from(bytes).toString();
+        return bytes.length;
       },
       readTextFile: () => null,
       writeTextFile: () => false,

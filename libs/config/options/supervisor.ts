@@ -165,7 +165,9 @@ export const SUPERVISOR_OPTIONS = {
     minimum: 1,
     scope: "task",
     environment: executor("STATE_UPDATE_BUFFER_SIZE", allegro("STATE_UPDATE_BUFFER_SIZE")),
-    description: "Unacknowledged status updates that a worker keeps before repeated ones are dropped. A terminal one is never dropped.",
+    description:
+      "Unacknowledged status updates that a worker keeps; beyond that, a newer one of the same task and state takes an older one's place. " +
+      "No state is lost, a terminal one never. Read by the worker, from the executor's environment.",
     since: "0.1",
   },
   stateUpdateWaitTimeout: {
@@ -173,7 +175,9 @@ export const SUPERVISOR_OPTIONS = {
     default: "5s",
     scope: "task",
     environment: executor("STATE_UPDATE_WAIT_TIMEOUT", allegro("STATE_UPDATE_WAIT_TIMEOUT")),
-    description: "How long updates may take to be sent when an executor is shut down.",
+    description:
+      "How long the agent may take to acknowledge the last updates of an executor that is shut down, within its grace period. If set, it also " +
+      "holds, instead of 60s, for one whose tasks have ended. Read by the worker, from the executor's environment.",
     since: "0.1",
   },
   sentryDsn: {
