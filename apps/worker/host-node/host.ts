@@ -33,6 +33,7 @@ export function nodeHost(): Host {
   const outputs = new Set<Readable>();
   const own = new OwnDescriptors();
   let nextTimer = 1;
+  let exiting = false;
 
   return {
     connectUnix: (path, handlers) => {
@@ -108,6 +109,9 @@ export function nodeHost(): Host {
     randomBytes: kernelRandom(),
 
     exit: (code) => {
+      // Its own end of the connections may be answered by another reason to exit; the first one counts.
+      if (exiting) return;
+      exiting = true;
       const waiting = (): boolean => own.busy || [...sockets].some((socket) => socket.writableLength > 0);
       const end = (): void => {
         // With a thread that is stuck in a write an orderly exit would wait for ever.
