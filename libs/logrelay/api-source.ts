@@ -2,6 +2,7 @@ import http, { type IncomingMessage } from "node:http";
 import { Demultiplexer } from "@berth/runtime/docker/demultiplex";
 import type { DockerEndpoint } from "@berth/runtime/docker/engine-types";
 import { Joiner } from "./decoder.ts";
+import { BATCH_BYTES } from "./file-follower.ts";
 import type { Follower } from "./follower.ts";
 import { comparableTime, type Line, timeMs } from "./line.ts";
 import type { LogPosition, StreamName } from "./types.ts";
@@ -52,12 +53,17 @@ export class ApiSource implements Follower {
   }
 
   read(emit: (line: Line) => void): boolean {
-    const records = this.#records;
-    if (records.length === 0) return false;
-    this.#records = [];
-    this.#bytes = 0;
-    for (const { stream, data } of records) this.#record(stream, data, emit);
-    this.#response?.resume();
+    let bytes = 0;
+    let count = 0;
+    for (const { data } of this.#records) {
+      if (count > 0 && bytes + data.length > BATCH_BYTES) break;
+      bytes += data.length;
+      count += 1;
+    }
+    if (count === 0) return false;
+    this.#bytes -= bytes;
+    for (const { stream, data } of this.#records.splice(0, count)) this.#record(stream, data, emit);
+    if (this.#bytes <= HIGH_WATER) this.#response?.resume();
     return true;
   }
 

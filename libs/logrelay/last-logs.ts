@@ -7,6 +7,8 @@ import type { LastLogs, LastLogsRequest, StreamName } from "./types.ts";
 const DEFAULT_MAX_BYTES = 8 * 1024 * 1024;
 const DEFAULT_LINES = 5;
 const MAX_STATUS_LINE = 512;
+/** What a worker is given at a time, where only it can write to the sandbox. */
+const PIECE = 1024 * 1024;
 const LINE_FEED = Buffer.from("\n");
 
 /**
@@ -56,15 +58,20 @@ export async function copyLastLogs(
   } catch (error) {
     return answer(`its log cannot be read: ${(error as Error).message}`);
   }
-  return write(kept.slice(first), target, answer(signal?.aborted ? "its log could not be read to the end in time" : undefined), maxBytes);
+  return await write(
+    kept.slice(first),
+    target,
+    answer(signal?.aborted ? "its log could not be read to the end in time" : undefined),
+    maxBytes,
+  );
 }
 
-function write(
+async function write(
   kept: Array<{ stream: StreamName; bytes: Buffer }>,
   target: (stream: StreamName) => ByteTarget,
   answer: LastLogs,
   maxBytes: number,
-): LastLogs {
+): Promise<LastLogs> {
   const result = { ...answer };
   for (const stream of ["stdout", "stderr"] as const) {
     const pieces = kept.filter((piece) => piece.stream === stream).map((piece) => piece.bytes);
@@ -72,7 +79,7 @@ function write(
     if (answer.truncated) pieces.unshift(Buffer.from(`[earlier output left out: only the last ${maxBytes} bytes are copied]\n`));
     const all = Buffer.concat(pieces);
     try {
-      target(stream).append(all);
+      for (let at = 0; at < all.length; at += PIECE) await target(stream).append(all.subarray(at, at + PIECE));
       result.written += all.length;
     } catch (error) {
       result.problem = `its ${stream} cannot be written: ${(error as Error).message}`;

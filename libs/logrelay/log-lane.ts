@@ -1,6 +1,7 @@
 import { EventEmitter } from "node:events";
 import { Lane, type LaneLog, LaneLostError } from "@berth/lane";
 import type { RelayStart } from "./relay.ts";
+import { markTaken, type TakenMark } from "./taken.ts";
 import type {
   FollowRequest,
   LastLogs,
@@ -28,7 +29,10 @@ export interface LogLaneOptions extends RelayStart {
 }
 
 export interface LogLaneEvents {
-  /** New positions for the checkpoints; together, a few times a second, and after each 64 KiB of one stream. */
+  /**
+   * New positions for the checkpoints, together: a few times a second, and before a task's sinks are given more than 64 KiB beyond
+   * the last one. They count as held when the listener returns; nothing more of such a task is read before that.
+   */
   positions: [Array<{ taskKey: string; position: LogPosition }>];
   /** Bytes for a sandbox that only the worker can write to. Nothing more comes for this task until `done` is called. */
   output: [{ taskKey: string; stream: StreamName; bytes: Uint8Array; done: () => void }];
@@ -39,7 +43,7 @@ export interface LogLaneEvents {
 /**
  * The supervisor's door to all log work: one thread that reads every task's output and sends it on.
  *
- * INVARIANTS: a thread that dies is replaced and continues each task at its last confirmed position (at most one batch twice);
+ * INVARIANTS: a thread that dies is replaced and continues each task at its last position held (at most 64 KiB come twice);
  * nothing here blocks the caller or the container; after `stop` returned, the task's sinks get nothing more.
  */
 export class LogLane extends EventEmitter<LogLaneEvents> {
@@ -60,7 +64,10 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
     });
     const lane = this.#lane;
     lane.on("log", (line: ThreadLogLine) => log[line.level](line.fields, line.message));
-    lane.on("positions", (batch: Array<{ taskKey: string; position: LogPosition }>) => this.#keep(batch));
+    lane.on("positions", ({ batch, mark }: { batch: Array<{ taskKey: string; position: LogPosition }>; mark: TakenMark }) => {
+      this.#keep(batch);
+      markTaken(mark);
+    });
     lane.on("problem", (event: { taskKey: string; problem: string | undefined }) => this.emit("problem", event));
     lane.on("output", (event: { id: number; taskKey: string; stream: StreamName; bytes: Uint8Array }) => this.#output(event));
     lane.on("restarted", () => this.#refollow());
@@ -136,7 +143,7 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
       try {
         return (await this.#lane.call(method, argument as never, signal)) as Awaited<ReturnType<LogThreadMethods[Name]>>;
       } catch (error) {
-        // A thread that dies under a call gets it again: every method is safe to repeat.
+        // A thread that dies under a call gets it again, after it was told what it follows: every method is safe to repeat.
         if (!(error instanceof LaneLostError) || send >= 3) throw error;
       }
     }

@@ -3,7 +3,7 @@ import { ApiSource } from "./api-source.ts";
 import { FileSource } from "./file-source.ts";
 import type { Follower } from "./follower.ts";
 import { JsonFileDecoder } from "./json-file-decoder.ts";
-import { LocalDecoder } from "./local-decoder.ts";
+import { LocalDecoder, rfc3339 } from "./local-decoder.ts";
 import { PushedSource } from "./pushed-source.ts";
 import type { LogPosition, LogSource } from "./types.ts";
 
@@ -29,7 +29,9 @@ export async function openSource(request: SourceRequest): Promise<Follower> {
       decoder,
       onGap,
       ...(position?.kind === "file" ? { position } : {}),
-      ...(since === undefined ? {} : { since: new Date(since).toISOString() }),
+      // It was read through dockerd so far: only the record at the position itself may come twice.
+      ...(position?.kind === "time" ? { since: rfc3339(BigInt(position.nanoseconds)) } : {}),
+      ...(since === undefined || position?.kind === "time" ? {} : { since: new Date(since).toISOString() }),
     });
     try {
       file.open();

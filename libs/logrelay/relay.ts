@@ -41,14 +41,15 @@ export interface RelayStart {
 }
 
 export interface RelayEvents {
-  positions(batch: Array<{ taskKey: string; position: LogPosition }>): void;
+  /** Resolves when they are where they outlive this thread; reading waits for that. */
+  positions(batch: Array<{ taskKey: string; position: LogPosition }>): Promise<void> | undefined;
   output(event: { id: number; taskKey: string; stream: StreamName; bytes: Uint8Array }): void;
   problem(event: { taskKey: string; problem: string | undefined }): void;
   log(line: ThreadLogLine): void;
 }
 
 export const MAX_LINE_BYTES = 1024 * 1024;
-/** Positions go out together after this long, or at once when one file moved on by a batch. */
+/** Positions go out together after this long, or at once when reading waits for one. */
 const POSITIONS_MS = 200;
 const RETRY_SOURCE_MS = 1_000;
 
@@ -68,6 +69,8 @@ export class LogRelay implements LogThreadMethods {
   readonly #readers = new Map<number, LogReader>();
   readonly #outputs = new Map<number, () => void>();
   readonly #positions = new Map<string, LogPosition>();
+  /** Told when the positions above are held. */
+  #holding: Array<() => void> = [];
   #positionsTimer: NodeJS.Timeout | undefined;
   #nextId = 1;
 
@@ -180,7 +183,8 @@ export class LogRelay implements LogThreadMethods {
           source: opened,
           sinks: this.#sinks(request),
           maxLineBytes,
-          onPosition: (position) => this.#position(taskKey, position),
+          onPosition: (position, held) => this.#position(taskKey, position, held),
+          hurry: () => this.#flushPositions(),
           onProblem: (problem) => this.#events.problem({ taskKey, problem }),
           ...(multiLine === undefined ? {} : { multiLine }),
         });
@@ -311,18 +315,24 @@ export class LogRelay implements LogThreadMethods {
     };
   }
 
-  #position(taskKey: string, position: LogPosition): void {
-    const before = this.#positions.get(taskKey);
+  #position(taskKey: string, position: LogPosition, held: () => void): void {
     this.#positions.set(taskKey, position);
+    this.#holding.push(held);
     this.#positionsTimer ??= setTimeout(() => this.#flushPositions(), POSITIONS_MS);
-    if (before?.kind === "file" && position.kind === "file" && position.offset - before.offset >= 64 * 1024) this.#flushPositions();
   }
 
   #flushPositions(): void {
     clearTimeout(this.#positionsTimer);
     this.#positionsTimer = undefined;
     if (this.#positions.size === 0) return;
-    this.#events.positions([...this.#positions].map(([taskKey, position]) => ({ taskKey, position })));
+    const holding = this.#holding;
+    this.#holding = [];
+    const taken = this.#events.positions([...this.#positions].map(([taskKey, position]) => ({ taskKey, position })));
     this.#positions.clear();
+    const tell = (): void => {
+      for (const held of holding) held();
+    };
+    if (taken === undefined) tell();
+    else void taken.then(tell);
   }
 }

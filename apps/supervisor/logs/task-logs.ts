@@ -1,4 +1,4 @@
-import { statSync } from "node:fs";
+import { existsSync, lstatSync } from "node:fs";
 import { join } from "node:path";
 import type { LogLane, LogPosition, LogSource, SandboxTarget, SinkConfig } from "@berth/logrelay";
 import type { DescriptorKind } from "@berth/protocol";
@@ -134,7 +134,7 @@ export class TaskLogs implements LogPort {
     if (this.#source === undefined) {
       const summary = await engine.inspect(runtime.name);
       if (summary !== undefined) {
-        this.#source = sourceOf(summary);
+        this.#source = await sourceOf(summary, async () => (await engine.info()).dockerRootDir);
         this.#labels = summary.labels;
       }
     }
@@ -151,16 +151,24 @@ export class TaskLogs implements LogPort {
 }
 
 /** Where a container's output is read from: the log file itself where its driver writes one, else dockerd. */
-export function sourceOf({ id, logDriver, logPath, tty }: ContainerSummary): LogSource | undefined {
+export async function sourceOf(
+  { id, logDriver, logPath, tty }: Pick<ContainerSummary, "id" | "logDriver" | "logPath" | "tty">,
+  dockerRoot: () => Promise<string>,
+): Promise<LogSource | undefined> {
   if (logDriver === "none") return undefined;
   if (logDriver === "json-file" && logPath !== "") return { kind: "json-file", path: logPath, containerId: id, tty };
+  if (logDriver === "local") {
+    // Docker names no path for this driver; it lies where the driver of every version so far has put it.
+    const path = join(await dockerRoot(), "containers", id, "local-logs", "container.log");
+    if (existsSync(path)) return { kind: "local-file", path, containerId: id, tty };
+  }
   return { kind: "api", containerId: id, tty };
 }
 
 function isFile(descriptor: DescriptorKind, path: string): boolean {
   if (descriptor.kind !== "file") return false;
   try {
-    const found = statSync(path, { bigint: true });
+    const found = lstatSync(path, { bigint: true });
     return found.isFile() && String(found.dev) === descriptor.device && String(found.ino) === descriptor.inode;
   } catch {
     return false;
