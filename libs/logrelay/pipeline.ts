@@ -17,6 +17,8 @@ export interface PipelineParts {
   /** Positions are to go out now: reading waits for them. */
   hurry: () => void;
   onProblem: (problem: string | undefined) => void;
+  /** Some output is lost; the owner tells it and counts it with {@link Pipeline.gap}. */
+  onGap: (reason: string) => void;
 }
 
 interface Unconfirmed {
@@ -31,6 +33,7 @@ const MAX_UNCONFIRMED = 256;
 /** Bytes of lines that sinks may have been given beyond the position that is held: what may come twice after a crash. */
 export const MAX_UNHELD_BYTES = 64 * 1024;
 const LOOK_MS = 50;
+const UNREAD = "the task ended, and its output could not be read to the end in time";
 
 /**
  * One task's way from its source to its sinks: reads a batch, gives it to every sink, waits for room, and confirms the position
@@ -95,6 +98,7 @@ export class Pipeline {
       await Promise.race([Promise.all(sinks.map((sink) => sink.drained(signal))), aborted]);
       this.#confirm();
     }
+    if (drain && signal.aborted && (source.lag() ?? 0) > 0) this.#parts.onGap(UNREAD);
     const statistics = this.statistics();
     this.close();
     return { ...statistics, sinks: sinks.map((sink) => sink.statistics()) };

@@ -185,6 +185,7 @@ export class LogRelay implements LogThreadMethods {
           maxLineBytes,
           onPosition: (position, held) => this.#position(taskKey, position, held),
           hurry: () => this.#flushPositions(),
+          onGap,
           onProblem: (problem) => this.#events.problem({ taskKey, problem }),
           ...(multiLine === undefined ? {} : { multiLine }),
         });

@@ -61,12 +61,17 @@ export class TaskLogs implements LogPort {
     });
   }
 
-  async finish(observed: Observed | undefined, outcome: Outcome): Promise<string[]> {
-    const { lane, identity, options, now, log } = this.#parts;
-    // One that was over before anybody saw it run has written all the same.
-    if (this.#following === undefined && this.#earlySize > 0) {
+  async finish(observed: Observed | undefined, outcome: Outcome, position: unknown): Promise<string[]> {
+    const { lane, identity, options, runtime, now, log } = this.#parts;
+    // One that was over before anybody saw it run, or while no supervisor was there, has written all the same.
+    const written = runtime.kind === "docker" ? observed?.state === "exited" : this.#earlySize > 0;
+    if (this.#following === undefined && written) {
       const sinks = this.#sinks(observed?.state === "exited" ? (observed.exit.startedAt ?? now()) : now());
-      this.#following = this.#begin(sinks, undefined).catch(() => {});
+      if (sinks.length > 0) {
+        this.#following = this.#begin(sinks, position as LogPosition | undefined).catch((err: unknown) => {
+          log.warn({ taskId: identity.taskId, err }, "the task's output cannot be relayed");
+        });
+      }
     }
     await this.#following;
     const key = taskKey(identity);

@@ -66,10 +66,10 @@ export interface LogPort {
   /** Begins (or, after a restart, resumes) to relay the task's output. */
   follow(observed: Observed, position: unknown): void;
   /**
-   * Sends what is still on its way, and for a task that failed or was killed copies its last output to the sandbox. Bounded.
-   * Returns the last few lines, for the status message.
+   * Sends what is still on its way, from `position` where it was not followed yet, and for a task that failed or was killed copies
+   * its last output to the sandbox. Bounded. Returns the last few lines, for the status message.
    */
-  finish(observed: Observed | undefined, outcome: Outcome): Promise<string[]>;
+  finish(observed: Observed | undefined, outcome: Outcome, position: unknown): Promise<string[]>;
   /** The output so far and, with `follow`, as it comes, until the signal aborts. */
   read(query: LogQuery, signal: AbortSignal): AsyncIterable<LogLine>;
 }

@@ -596,7 +596,7 @@ export class Task {
   async #copyLogs(): Promise<void> {
     try {
       this.#lastLines = await within(LAST_LOGS_BUDGET_MS, () =>
-        this.#parts.logs.finish(this.#observed, this.#checkpoint.outcome as Outcome),
+        this.#parts.logs.finish(this.#observed, this.#checkpoint.outcome as Outcome, this.#checkpoint.logs),
       );
     } catch (error) {
       this.#note("warning", `its last output could not be copied: ${error instanceof Error ? error.message : String(error)}`);
