@@ -21,6 +21,8 @@ export interface ApiSourceOptions {
   position?: Extract<LogPosition, { kind: "time" }>;
   /** Milliseconds since the epoch. */
   since?: number;
+  /** What is there now, and no more. */
+  once?: boolean;
 }
 
 /** The output of a container through dockerd's logs call, for drivers and hosts whose files cannot be read. */
@@ -38,6 +40,7 @@ export class ApiSource implements Follower {
   #last = { time: "", nanoseconds: 0n, count: 0 };
   #skip = { nanoseconds: 0n, count: 0 };
   reopened = 0;
+  #complete = false;
   readonly malformed = 0;
 
   constructor(options: ApiSourceOptions) {
@@ -46,6 +49,10 @@ export class ApiSource implements Follower {
     const { position, since } = options;
     if (position !== undefined) this.#last = { time: "", nanoseconds: BigInt(position.nanoseconds), count: position.count };
     else if (since !== undefined) this.#last = { time: "", nanoseconds: BigInt(Math.max(0, Math.trunc(since))) * 1_000_000n, count: 0 };
+  }
+
+  get incomplete(): boolean {
+    return this.#options.once === true && (!this.#complete || this.#records.length > 0);
   }
 
   async open(): Promise<void> {
@@ -124,7 +131,7 @@ export class ApiSource implements Follower {
   async #open(first: boolean): Promise<void> {
     let response: IncomingMessage;
     try {
-      response = await this.#request(true);
+      response = await this.#request(this.#options.once !== true);
     } catch (error) {
       if (first) throw error;
       return this.#again();
@@ -147,7 +154,10 @@ export class ApiSource implements Follower {
     response.on("close", () => {
       if (this.#response !== response) return;
       this.#response = undefined;
-      this.#again();
+      if (this.#options.once !== true || !response.complete) return this.#again();
+      this.#complete = true;
+      clearTimeout(this.#silence);
+      this.wake();
     });
   }
 

@@ -1,5 +1,6 @@
 import { EventEmitter } from "node:events";
 import { Lane, type LaneLog, LaneLostError } from "@berth/lane";
+import { comparableTime, timeMs } from "./line.ts";
 import type { RelayStart } from "./relay.ts";
 import { markTaken, type TakenMark } from "./taken.ts";
 import type {
@@ -111,9 +112,32 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
     return this.#call("lastLogs", request, signal);
   }
 
-  /** Lines of a task as they are and, with `follow`, as they come. Ends when the consumer stops or `signal` aborts. */
-  async *read(request: ReadRequest, signal?: AbortSignal): AsyncGenerator<ReadLine[], void, undefined> {
-    const id = await this.#lane.call("readOpen", request, signal);
+  /**
+   * Lines of a task as they are and, with `follow`, as they come. Ends when the consumer stops, `signal` aborts, or `over` has aborted
+   * (nothing more is written) and all is read. Goes on behind the last line's time when the thread has to be replaced.
+   */
+  async *read(request: ReadRequest, signal?: AbortSignal, over?: AbortSignal): AsyncGenerator<ReadLine[], void, undefined> {
+    let last = "";
+    for (let next = request; ; ) {
+      try {
+        for await (const lines of this.#read(next, signal, over)) {
+          const fresh = last === "" ? lines : lines.filter(({ time }) => comparableTime(time) > last);
+          if (fresh.length > 0) yield fresh;
+          last = comparableTime(lines.at(-1)?.time ?? "");
+        }
+        return;
+      } catch (error) {
+        if (!(error instanceof LaneLostError) || (last === "" && next !== request)) throw error;
+        const { tail: _shown, ...rest } = request;
+        if (last !== "") next = { ...rest, since: timeMs(last) };
+      }
+    }
+  }
+
+  async *#read(request: ReadRequest, signal?: AbortSignal, over?: AbortSignal): AsyncGenerator<ReadLine[], void, undefined> {
+    const id = await this.#lane.call("readOpen", over?.aborted ? { ...request, follow: false } : request, signal);
+    const finish = (): void => void this.#lane.call("readFinish", { id }).catch(() => {});
+    over?.addEventListener("abort", finish, { once: true });
     try {
       for (;;) {
         const lines = await this.#lane.call("readNext", { id }, signal);
@@ -121,6 +145,7 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
         yield lines;
       }
     } finally {
+      over?.removeEventListener("abort", finish);
       await this.#lane.call("readClose", { id }).catch(() => {});
     }
   }

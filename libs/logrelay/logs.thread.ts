@@ -23,6 +23,7 @@ export default serveLane<RelayStart>((start, lane) => {
     lastLogs: (request, signal) => relay.lastLogs(request, signal),
     readOpen: (request) => relay.readOpen(request),
     readNext: (request, signal) => relay.readNext(request, signal),
+    readFinish: (request) => relay.readFinish(request),
     readClose: (request) => relay.readClose(request),
     outputTaken: (request) => relay.outputTaken(request),
     stats: () => relay.stats(),

@@ -14,6 +14,8 @@ export interface SourceRequest {
   position?: LogPosition;
   /** Milliseconds since the epoch. */
   since?: number;
+  /** Of dockerd's API: what is there now, and no more. */
+  once?: boolean;
   onGap: (reason: string) => void;
 }
 
@@ -48,6 +50,7 @@ export async function openSource(request: SourceRequest): Promise<Follower> {
     maxLineBytes,
     ...(position?.kind === "time" ? { position } : {}),
     ...(since === undefined ? {} : { since }),
+    ...(request.once === undefined ? {} : { once: request.once }),
   });
   await api.open();
   return api;

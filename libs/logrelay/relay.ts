@@ -126,6 +126,10 @@ export class LogRelay implements LogThreadMethods {
     return (await this.#readers.get(id)?.next(signal)) ?? [];
   }
 
+  readFinish({ id }: { id: number }): void {
+    this.#readers.get(id)?.finish();
+  }
+
   readClose({ id }: { id: number }): void {
     this.#readers.get(id)?.close();
     this.#readers.delete(id);

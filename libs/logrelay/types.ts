@@ -268,6 +268,8 @@ export interface LogThreadMethods {
   readOpen(request: ReadRequest): Promise<number>;
   /** At least one line, or none at the end. */
   readNext(request: { id: number }, signal?: AbortSignal): Promise<ReadLine[]>;
+  /** Nothing more is written: a reader that follows comes to its end. */
+  readFinish(request: { id: number }): void;
   readClose(request: { id: number }): void;
   /** The listener of an `output` event has taken it. */
   outputTaken(request: { id: number }): void;

@@ -2,6 +2,7 @@ import { existsSync, lstatSync } from "node:fs";
 import { join } from "node:path";
 import type { LogLane, LogPosition, LogSource, SandboxTarget, SinkConfig } from "@berth/logrelay";
 import type { DescriptorKind } from "@berth/protocol";
+import { pause } from "@berth/retry";
 import type { Observed, TaskIdentity } from "@berth/runtime";
 import type { ContainerSummary, DockerEngine } from "@berth/runtime/docker/engine";
 import type { Executor } from "../executor/executor.ts";
@@ -26,6 +27,7 @@ export interface TaskLogsParts {
 const MAX_EARLY_BYTES = 8 * 1024 * 1024;
 /** What is still on its way when a task ends gets this long, milliseconds; then it is dropped and counted. */
 const DRAIN_BUDGET_MS = 5000;
+const LOOK_MS = 200;
 
 /** The output of one task: relayed while it runs, and its end copied to the sandbox when it failed or was killed. */
 export class TaskLogs implements LogPort {
@@ -37,6 +39,8 @@ export class TaskLogs implements LogPort {
   /** Output of a command task that came before it was followed; undefined once it is. */
   #early: Array<{ stream: "stdout" | "stderr"; bytes: Uint8Array }> | undefined = [];
   #earlySize = 0;
+  /** Aborts when the task writes nothing more. */
+  readonly #over = new AbortController();
 
   constructor(parts: TaskLogsParts) {
     this.#parts = parts;
@@ -63,9 +67,10 @@ export class TaskLogs implements LogPort {
 
   async finish(observed: Observed | undefined, outcome: Outcome, position: unknown): Promise<string[]> {
     const { lane, identity, options, runtime, now, log } = this.#parts;
-    // One that was over before anybody saw it run, or while no supervisor was there, has written all the same.
-    const written = runtime.kind === "docker" ? observed?.state === "exited" : this.#earlySize > 0;
-    if (this.#following === undefined && written) {
+    this.#over.abort();
+    // One that was over before anybody saw it run, or that ended while no supervisor was there, has written all the same.
+    const written = runtime.kind === "docker" && observed?.state === "exited";
+    if (this.#following === undefined && (this.#earlySize > 0 || written)) {
       const sinks = this.#sinks(observed?.state === "exited" ? (observed.exit.startedAt ?? now()) : now());
       if (sinks.length > 0) {
         this.#following = this.#begin(sinks, position as LogPosition | undefined).catch((err: unknown) => {
@@ -98,9 +103,16 @@ export class TaskLogs implements LogPort {
   }
 
   async *read(query: LogQuery, signal: AbortSignal): AsyncGenerator<LogLine> {
-    const source = await this.#findSource();
+    let source = await this.#findSource();
+    // Before its container is there nothing is written.
+    while (source === undefined && query.follow && !this.#over.signal.aborted && !signal.aborted) {
+      await pause(LOOK_MS);
+      source = await this.#findSource();
+    }
     if (source === undefined) return;
-    for await (const lines of this.#parts.lane.read({ source, ...query }, signal)) {
+    if (source.kind === "text" && query.since !== undefined)
+      throw new Error("the output of a command task has no times, so that nothing can be left out by them (--since); --tail can be used");
+    for await (const lines of this.#parts.lane.read({ source, ...query }, signal, this.#over.signal)) {
       for (const { stream, time, bytes } of lines) yield { stream, time, text: Buffer.from(bytes).toString("utf8") };
     }
   }

@@ -48,6 +48,8 @@ export interface LogQuery {
   since?: number;
   /** Only the last so many lines of what is there already. */
   tail?: number;
+  /** Default: both. */
+  streams?: Array<"stdout" | "stderr">;
 }
 
 /** One line of a task's output as `berth logs` shows it. */
@@ -70,7 +72,7 @@ export interface LogPort {
    * its last output to the sandbox. Bounded. Returns the last few lines, for the status message.
    */
   finish(observed: Observed | undefined, outcome: Outcome, position: unknown): Promise<string[]>;
-  /** The output so far and, with `follow`, as it comes, until the signal aborts. */
+  /** The output so far and, with `follow`, as it comes, until the task is over or the signal aborts. */
   read(query: LogQuery, signal: AbortSignal): AsyncIterable<LogLine>;
 }
 
