@@ -1,6 +1,6 @@
 import { lstatSync } from "node:fs";
 import type { Decoder } from "./decoder.ts";
-import { comparableTime, type Line } from "./line.ts";
+import { comparableTime, type Line, timeMs } from "./line.ts";
 import { listSegments, NotRegularError, Segment } from "./segments.ts";
 import type { LogPosition } from "./types.ts";
 
@@ -13,6 +13,8 @@ const TAIL_BYTES = 48;
 const SCAN_ATTEMPTS = 20;
 /** Files that Docker deleted and a slow reader still holds take room on the disk, which nobody else could give back. */
 const MAX_DELETED_BYTES = 1024 * 1024 * 1024;
+/** A file's time is that of its file system, which may tick in coarse steps. */
+const CLOCK_SLACK_MS = 5_000;
 const OVERTAKEN = "the log was rotated faster than it could be read, and Docker deleted some of it";
 
 export interface FileFollowerOptions {
@@ -53,7 +55,7 @@ export class FileFollower {
     if (segments.length === 0) throw Object.assign(new Error(`${this.#options.path} cannot be opened`), { code: "ENOENT" });
     this.#chain = segments;
     const { position } = this.#options;
-    if (position === undefined) return;
+    if (position === undefined) return this.#skipOld();
     const tail = Buffer.from(position.tail, "base64");
     const index = segments.findIndex(
       (segment) => (segment.packed ? tail.length > 0 : segment.inode === position.inode) && matches(segment, position.offset, tail),
@@ -189,6 +191,15 @@ export class FileFollower {
       this.#giveUpOldest();
       return;
     }
+  }
+
+  /** Files that were written to last before `since` have nothing newer in them. */
+  #skipOld(): void {
+    const { since } = this.#options;
+    if (since === undefined) return;
+    const oldest = timeMs(since) - CLOCK_SLACK_MS;
+    const first = this.#chain.findIndex((segment) => segment.modifiedMs() >= oldest);
+    this.#drop(first < 0 ? this.#chain.length - 1 : first);
   }
 
   #giveUpOldest(): void {

@@ -6,7 +6,9 @@ import type { LastLogs, LastLogsRequest, StreamName } from "./types.ts";
 
 const DEFAULT_MAX_BYTES = 8 * 1024 * 1024;
 const DEFAULT_LINES = 5;
-const MAX_STATUS_LINE = 512;
+/** Far more than is shown of a line: what cuts it for a person hides the secrets in it first, and they must be whole for that. */
+const MAX_STATUS_LINE = 16 * 1024;
+const COMPACT_AT = 10_000;
 /** What a worker is given at a time, where only it can write to the sandbox. */
 const PIECE = 1024 * 1024;
 const LINE_FEED = Buffer.from("\n");
@@ -28,18 +30,27 @@ export async function copyLastLogs(
   let truncated = false;
   const last: string[] = [];
   const keep = (line: Line): void => {
-    const copy = Buffer.concat([rawBytes(line), LINE_FEED]);
+    let copy = Buffer.concat([rawBytes(line), LINE_FEED]);
     if (line.end > line.start && wanted > 0) {
       last.push(copy.toString("utf8", 0, Math.min(copy.length - 1, MAX_STATUS_LINE)));
       if (last.length > wanted) last.shift();
     }
     if (request.alreadyInSandbox) return;
+    if (copy.length > maxBytes) {
+      copy = copy.subarray(copy.length - maxBytes);
+      truncated = true;
+    }
     kept.push({ stream: line.stream, bytes: copy });
     bytes += copy.length;
     while (bytes > maxBytes && first < kept.length) {
       bytes -= (kept[first] as { bytes: Buffer }).bytes.length;
       kept[first++] = { stream: line.stream, bytes: Buffer.alloc(0) };
       truncated = true;
+    }
+    // Of an output without end no trace is kept of each line.
+    if (first > COMPACT_AT && first > kept.length / 2) {
+      kept.splice(0, first);
+      first = 0;
     }
   };
   const answer = (problem?: string): LastLogs => ({ lines: last, written: 0, truncated, ...(problem === undefined ? {} : { problem }) });

@@ -51,6 +51,11 @@ export class Segment {
     return at >= 0 && readSync(this.#fd, trailer, 0, TRAILER_BYTES, at) === TRAILER_BYTES ? trailer.readUInt32LE() : 0;
   }
 
+  /** When it was written to last, milliseconds since the epoch. */
+  modifiedMs(): number {
+    return fstatSync(this.#fd).mtimeMs;
+  }
+
   /** Nothing but this reader keeps it on the disk. */
   deleted(): boolean {
     return fstatSync(this.#fd).nlink === 0;

@@ -219,12 +219,12 @@ export interface LastLogsRequest {
   maxBytes?: number;
   /** Nothing is written because the sandbox has it already (ContainerLogsStdout, or a command task's inherited output). */
   alreadyInSandbox: boolean;
-  /** Lines returned for the status message. Default 5, at most 512 bytes each. */
+  /** Lines returned for the status message. Default 5. Whoever shows them hides secrets first and cuts them then. */
   lines?: number;
 }
 
 export interface LastLogs {
-  /** The last lines of both streams as they came, not redacted. */
+  /** The last lines of both streams as they came, not redacted, at most 16 KiB of each. */
   lines: string[];
   written: number;
   truncated: boolean;

@@ -89,7 +89,8 @@ export class TaskLogs implements LogPort {
         taskKey: key,
         source,
         sandbox: this.#sandbox(),
-        since: now() - options.logsSinceMs,
+        // Counted from its end, which may have come while no supervisor was there.
+        since: Math.min(now(), observed.exit.finishedAt || now()) - options.logsSinceMs,
         maxBytes: options.lastLogsBytes,
         alreadyInSandbox: source.kind === "text" || this.#sandboxFollowed,
       });
