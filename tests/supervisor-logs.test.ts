@@ -17,7 +17,7 @@ const CONTAINERS = 30;
 const LINES = 20_000;
 const EXECUTORS = 3;
 /** Writers of the smaller tests, numbered behind the others. */
-const MORE = 2;
+const MORE = 3;
 /** What may come twice for each interruption and stream. */
 const BATCH_BYTES = 64 * 1024;
 const PADDING = "x".repeat(50);
@@ -238,3 +238,26 @@ for (const [index, driver] of (["json-file", "local"] as const).entries()) {
     assert.ok(receiver.twice(number) * (`t${number} n ${LINES} ${PADDING}`.length + 1) <= BATCH_BYTES);
   });
 }
+
+test("who reads a task's output goes on by the next log thread, and comes to its end with the task", async () => {
+  const number = CONTAINERS + 2;
+  const executor = startExecutor();
+  const task = writer(number);
+  executor.launch(task);
+  await waitFor(() => receiver.missing(number) < LINES, { what: "the first lines" });
+
+  const seen: number[] = [];
+  const reading = (async () => {
+    const path = `/v1/tasks/${task.task_id.value}/logs?follow=true`;
+    for await (const { text } of supervisor.admin.lines<{ text: string }>(path)) seen.push(Number(text.split(" ")[2]));
+  })();
+  for (const part of [0.2, 0.5]) {
+    await waitFor(() => seen.length > LINES * part, { what: "lines that are shown" });
+    await endLogThread();
+  }
+  await reading;
+
+  assert.equal(endOf(executor, task) ?? "TASK_FINISHED", "TASK_FINISHED");
+  assert.equal(new Set(seen).size, LINES);
+  assert.equal(seen.length, LINES);
+});

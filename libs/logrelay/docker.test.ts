@@ -84,10 +84,13 @@ test("every number arrives, over rotation, a new dockerd and new log threads", {
   await logs.close();
 });
 
-test("70 KB lines, binary, 1,000,000 empty lines, by file, by the local driver's file and by the API", { timeout: 240_000 }, async () => {
+test("70 KB lines, binary, 1,000,000 empty lines, by file, by the local driver's file and by the API", {
+  timeout: 240_000,
+}, async (context) => {
   await using dockerd = await startDockerd();
   await using folder = await tempDir("lr");
   const logs = lane(dockerd, new Map());
+  context.after(() => logs.close());
   const long = 'head -c 70000 /dev/zero | tr "\\0" y; echo; ';
   // dockerd takes as long for an empty line as for a full one: the API's share is smaller.
   const emptyOf = (name: string): number => (name.endsWith("api") ? 100_000 : 1_000_000);

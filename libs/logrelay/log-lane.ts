@@ -117,19 +117,31 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
    * (nothing more is written) and all is read. Goes on behind the last line's time when the thread has to be replaced.
    */
   async *read(request: ReadRequest, signal?: AbortSignal, over?: AbortSignal): AsyncGenerator<ReadLine[], void, undefined> {
+    let shown = false;
     let last = "";
-    for (let next = request; ; ) {
+    let lost = 0;
+    for (let next = request, until = ""; ; ) {
       try {
         for await (const lines of this.#read(next, signal, over)) {
-          const fresh = last === "" ? lines : lines.filter(({ time }) => comparableTime(time) > last);
-          if (fresh.length > 0) yield fresh;
+          // Of the millisecond in which the new thread begins, some was shown already.
+          const fresh = until === "" ? lines : lines.filter(({ time }) => comparableTime(time) > until);
+          if (fresh.length === 0) continue;
+          until = "";
+          lost = 0;
+          shown = true;
           last = comparableTime(lines.at(-1)?.time ?? "");
+          yield fresh;
         }
         return;
       } catch (error) {
-        if (!(error instanceof LaneLostError) || (last === "" && next !== request)) throw error;
+        lost += 1;
+        if (!(error instanceof LaneLostError) || lost > 3) throw error;
+        if (!shown) continue;
+        if (last === "")
+          throw new Error("the log thread was replaced, and this output has no times to go on by; ask again", { cause: error });
         const { tail: _shown, ...rest } = request;
-        if (last !== "") next = { ...rest, since: timeMs(last) };
+        next = { ...rest, since: timeMs(last) };
+        until = last;
       }
     }
   }
