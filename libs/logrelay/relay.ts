@@ -56,6 +56,8 @@ const RETRY_SOURCE_MS = 1_000;
 interface Followed {
   request: FollowRequest;
   pipeline: Pipeline | undefined;
+  /** Its source was tried to be opened. */
+  begun: PromiseWithResolvers<void>;
   ended: AbortController;
 }
 
@@ -83,7 +85,7 @@ export class LogRelay implements LogThreadMethods {
     const before = this.#tasks.get(request.taskKey);
     before?.ended.abort();
     before?.pipeline?.close();
-    const followed: Followed = { request, pipeline: undefined, ended: new AbortController() };
+    const followed: Followed = { request, pipeline: undefined, begun: Promise.withResolvers(), ended: new AbortController() };
     this.#tasks.set(request.taskKey, followed);
     void this.#begin(followed);
   }
@@ -98,6 +100,9 @@ export class LogRelay implements LogThreadMethods {
     if (followed === undefined) return undefined;
     const limit = AbortSignal.timeout(Math.max(0, Math.min(deadline - Date.now(), 0x7fffffff)));
     const both = signal === undefined ? limit : AbortSignal.any([signal, limit]);
+    // A task may end before its output was read for the first time.
+    if (drain)
+      await Promise.race([followed.begun.promise, new Promise((resolve) => both.addEventListener("abort", resolve, { once: true }))]);
     followed.ended.abort();
     const statistics = await followed.pipeline?.stop(drain, both);
     if (this.#tasks.get(taskKey) === followed) this.#tasks.delete(taskKey);
@@ -194,11 +199,13 @@ export class LogRelay implements LogThreadMethods {
           ...(multiLine === undefined ? {} : { multiLine }),
         });
         for (const reason of gaps) followed.pipeline.gap(reason);
+        followed.begun.resolve();
         if (said) this.#events.problem({ taskKey, problem: undefined });
         return;
       } catch (error) {
         if (!said) this.#events.problem({ taskKey, problem: `its output cannot be read: ${(error as Error).message}` });
         said = true;
+        followed.begun.resolve();
         await new Promise((resolve) => setTimeout(resolve, RETRY_SOURCE_MS).unref());
       }
     }
