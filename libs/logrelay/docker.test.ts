@@ -125,6 +125,13 @@ test("70 KB lines, binary, 1,000,000 empty lines, by file, by the local driver's
     let count = 0;
     for await (const lines of logs.read({ source })) count += lines.length;
     assert.equal(count, 1 + 1 + emptyOf(name) + 1 + 1);
+    for await (const lines of logs.read({ source, tail: 1, follow: true, streams: ["stderr"] })) {
+      assert.deepEqual(
+        lines.map(({ bytes }) => Buffer.from(bytes).toString()),
+        ["an error"],
+      );
+      break;
+    }
   }
   await logs.close();
 

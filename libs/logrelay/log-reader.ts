@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import type { DockerEndpoint } from "@berth/runtime/docker/engine-types";
 import { FileSource } from "./file-source.ts";
 import type { Follower } from "./follower.ts";
-import { type Line, rawBytes } from "./line.ts";
+import { comparableTime, type Line, rawBytes, timeMs } from "./line.ts";
 import { openSource } from "./open-source.ts";
 import { PlainDecoder } from "./text-decoder.ts";
 import type { LogSource, ReadLine, ReadRequest, StreamName } from "./types.ts";
@@ -27,6 +27,10 @@ export class LogReader {
   #started = false;
   /** Nothing more is written. */
   #over: boolean;
+  #closed = false;
+  /** The time of the last line read; and that of the last one of an earlier stream. */
+  #last = "";
+  #after = "";
 
   constructor(request: ReadRequest, source: LogSource, docker: DockerEndpoint) {
     this.#request = request;
@@ -36,14 +40,18 @@ export class LogReader {
   }
 
   async open(): Promise<void> {
-    this.#sources = await openReadable(this.#source, this.#docker, this.#request.since, this.#over);
+    const once = this.#over || this.#request.tail !== undefined;
+    this.#sources = await openReadable(this.#source, this.#docker, this.#request.since, once);
   }
 
   /** Some lines; none at the end, or where `signal` aborts. */
   async next(signal?: AbortSignal): Promise<ReadLine[]> {
     if (!this.#started) {
       this.#started = true;
-      if (this.#request.tail !== undefined) await this.#readTail(this.#request.tail);
+      if (this.#request.tail !== undefined) {
+        await this.#readTail(this.#request.tail);
+        if (!this.#over) await this.#followOn();
+      }
       if (this.#page.length > 0) return this.#take();
     }
     for (;;) {
@@ -62,6 +70,7 @@ export class LogReader {
   }
 
   close(): void {
+    this.#closed = true;
     for (const source of this.#sources) source.close();
     this.#sources = [];
   }
@@ -111,6 +120,17 @@ export class LogReader {
     }
   }
 
+  /** The end of what dockerd has is known only of a stream that it ends: what comes after it is another one's. */
+  async #followOn(): Promise<void> {
+    if (this.#sources.every(({ incomplete }) => incomplete === undefined)) return;
+    for (const source of this.#sources.splice(0)) source.close();
+    this.#after = this.#last;
+    const since = this.#last === "" ? this.#request.since : timeMs(this.#last);
+    const sources = await openReadable(this.#source, this.#docker, since);
+    if (!this.#closed) this.#sources = sources;
+    else for (const source of sources) source.close();
+  }
+
   async #rest(signal?: AbortSignal): Promise<ReadLine[]> {
     if (this.#request.follow === true) {
       for (const source of this.#sources) await source.finish(signal ?? new AbortController().signal);
@@ -124,7 +144,12 @@ export class LogReader {
     return this.#take();
   }
 
-  #wants({ stream }: Line): boolean {
+  #wants({ stream, time }: Line): boolean {
+    if (time !== "") {
+      const comparable = comparableTime(time);
+      if (comparable <= this.#after) return false;
+      this.#last = comparable;
+    }
     return this.#request.streams === undefined || this.#request.streams.includes(stream);
   }
 

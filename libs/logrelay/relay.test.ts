@@ -471,6 +471,17 @@ test("the sinks are never given more than 64 KiB beyond the position that is hel
   assert.equal(stopped?.lines, 20_000);
 });
 
+test("a task that ends before its output was read for the first time loses none of it", async () => {
+  await using folder = await tempDir("lr");
+  writeFileSync(join(folder.path, "c.log"), record("all of it\n"));
+  const { relay } = relayWith();
+  relay.follow(request(folder.path));
+
+  assert.equal((await relay.stop({ ...drain, deadline: soon() }))?.lines, 1);
+  assert.equal(readFileSync(join(folder.path, "stdout"), "utf8"), "all of it\n");
+  relay.close();
+});
+
 test("a worker that does not take its output holds the position back, and the source; nothing is lost", async () => {
   await using folder = await tempDir("lr");
   writeFileSync(join(folder.path, "c.log"), Array.from({ length: 5_000 }, (_, i) => record(`line ${i} ${"x".repeat(80)}\n`)).join(""));
