@@ -9,8 +9,12 @@ import type { LogPosition, StreamName } from "./types.ts";
 
 const OPEN_MS = 30_000;
 const AGAIN_MS = 1_000;
-/** A stream that is silent this long is opened again at its position: dockerd has been seen to stop sending. */
+/**
+ * A stream that is silent this long is opened again at its position: dockerd has been seen to stop sending. A container that is silent
+ * itself is asked less and less often: dockerd looks through its whole log for what is new.
+ */
 const SILENT_MS = 60_000;
+const MAX_SILENT_FACTOR = 8;
 const HIGH_WATER = 256 * 1024;
 
 export interface ApiSourceOptions {
@@ -23,6 +27,8 @@ export interface ApiSourceOptions {
   since?: number;
   /** What is there now, and no more. */
   once?: boolean;
+  /** How long a stream may be silent before it is opened again, milliseconds; default a minute. */
+  silentMs?: number;
 }
 
 /** The output of a container through dockerd's logs call, for drivers and hosts whose files cannot be read. */
@@ -36,6 +42,7 @@ export class ApiSource implements Follower {
   #closed = false;
   #timer: NodeJS.Timeout | undefined;
   #silence: NodeJS.Timeout | undefined;
+  #silentFactor = 1;
   /** The time of the last record that was emitted, and how many had it. */
   #last = { time: "", nanoseconds: 0n, count: 0 };
   #skip = { nanoseconds: 0n, count: 0 };
@@ -141,6 +148,7 @@ export class ApiSource implements Follower {
     const take = this.#taker();
     this.#listen(response);
     response.on("data", (chunk: Buffer) => {
+      this.#silentFactor = 1;
       this.#listen(response);
       try {
         take(chunk);
@@ -163,7 +171,11 @@ export class ApiSource implements Follower {
 
   #listen(response: IncomingMessage): void {
     clearTimeout(this.#silence);
-    this.#silence = setTimeout(() => response.destroy(), SILENT_MS).unref();
+    const giveUp = (): void => {
+      this.#silentFactor = Math.min(this.#silentFactor * 2, MAX_SILENT_FACTOR);
+      response.destroy();
+    };
+    this.#silence = setTimeout(giveUp, (this.#options.silentMs ?? SILENT_MS) * this.#silentFactor).unref();
   }
 
   #again(): void {

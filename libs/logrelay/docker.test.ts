@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { BUSYBOX_IMAGE, type Dockerd, startDockerd, tempDir, waitFor } from "@berth/test-harness";
+import { BUSYBOX_IMAGE, type Dockerd, startDockerd, startSocketProxy, tempDir, waitFor } from "@berth/test-harness";
+import { ApiSource } from "./api-source.ts";
 import { LogLane, type LogPosition, type LogSource } from "./index.ts";
 
 /** BERTH_TEST_FULL=1: the size that is promised; else a tenth of it. */
@@ -190,6 +191,39 @@ test("what Docker deletes before it can be read is a counted gap with its reason
       Array.from({ length: rest.length }, (_, index) => 3000 - rest.length + index),
     );
   }
+});
+
+test("a stream of dockerd's API that falls silent while the container writes is opened again, and no line is missing", async () => {
+  await using dockerd = await startDockerd();
+  await using proxy = await startSocketProxy(dockerd.host);
+  const { id } = await start(dockerd, 'i=0; while [ $i -lt 100 ]; do echo "n $i"; i=$((i+1)); sleep 0.05; done', {
+    Type: "json-file",
+    Config: {},
+  });
+  const source = new ApiSource({
+    docker: { url: proxy.host, socketPath: proxy.host.slice("unix://".length) },
+    containerId: id,
+    tty: false,
+    maxLineBytes: 1024,
+    silentMs: 500,
+  });
+  const lines: string[] = [];
+  const read = (): number => {
+    source.read((line) => lines.push(line.buffer.toString("latin1", line.start, line.end)));
+    return lines.length;
+  };
+  await source.open();
+
+  await waitFor(() => read() > 10);
+  proxy.stall();
+  await waitFor(() => read() === 100);
+  source.close();
+
+  assert.ok(source.reopened > 0);
+  assert.deepEqual(
+    lines,
+    Array.from({ length: 100 }, (_, index) => `n ${index}`),
+  );
 });
 
 async function rootOf(dockerd: Dockerd): Promise<string> {
