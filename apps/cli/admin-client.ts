@@ -1,4 +1,4 @@
-import { request } from "node:http";
+import { type IncomingMessage, request } from "node:http";
 import { createInterface } from "node:readline";
 
 /** The supervisor answered with an error, or could not be reached; the message is for the person at the terminal. */
@@ -35,17 +35,25 @@ export class AdminClient {
     return text;
   }
 
-  /** A stream of JSON lines, until it ends or the signal aborts. */
-  async *lines<Line>(path: string, signal?: AbortSignal): AsyncGenerator<Line> {
+  /** A stream of JSON lines, until it ends or the signal aborts. Throws what berthd says at its end, and where it breaks off. */
+  async *lines<Line extends object>(path: string, signal?: AbortSignal): AsyncGenerator<Line> {
     const response = await this.#open("GET", path, undefined, signal);
     try {
-      for await (const line of createInterface({ input: response })) yield JSON.parse(line) as Line;
+      for await (const text of createInterface({ input: response })) {
+        // What was on its way when it broke off is no whole line.
+        const line = parse<Line | { error: string }>(text);
+        if (line === undefined) break;
+        if ("error" in line && Object.keys(line).length === 1) throw new AdminFailure(line.error);
+        yield line as Line;
+      }
     } catch (error) {
-      if (signal?.aborted !== true) throw error;
+      if (signal?.aborted !== true && response.complete) throw error;
     }
+    if (!response.complete && signal?.aborted !== true)
+      throw new AdminFailure(`berthd at ${this.socketPath} broke off: it was stopped or restarted, or it died. Ask again`);
   }
 
-  #open(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<NodeJS.ReadableStream> {
+  #open(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
       const options = { socketPath: this.socketPath, method, path, headers: { "content-type": "application/json" } };
       const sent = request(signal === undefined ? options : { ...options, signal }, (response) => {
@@ -65,6 +73,14 @@ export class AdminClient {
       EACCES: "you may not open it: run as root or join the group berth",
     };
     return `cannot reach berthd at ${this.socketPath}: ${hints[error.code ?? ""] ?? error.message}`;
+  }
+}
+
+function parse<Value>(text: string): Value | undefined {
+  try {
+    return JSON.parse(text) as Value;
+  } catch {
+    return undefined;
   }
 }
 

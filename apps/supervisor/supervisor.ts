@@ -22,6 +22,7 @@ import { hostMetrics } from "./host-metrics.ts";
 import { berthGroupId, listen, socketSources } from "./listen.ts";
 import { createLog, type Logger } from "./log.ts";
 import { taskLogOptions } from "./logs/log-options.ts";
+import { giveOutput } from "./logs/sandbox-output.ts";
 import { TaskLogs } from "./logs/task-logs.ts";
 import { answerSchedulerMessage } from "./scheduler-messages.ts";
 import { VaultSecrets } from "./secrets/vault-secrets.ts";
@@ -230,8 +231,9 @@ export class Supervisor {
     });
     lane.on("output", ({ taskKey: key, stream, bytes, done }) => {
       const message = { type: "output", stream, data: Buffer.from(bytes).toString("base64") } as const;
-      this.#executors.executorOf(identityOfKey(key))?.send(message);
-      done();
+      const executor = this.#executors.executorOf(identityOfKey(key));
+      if (executor === undefined) done();
+      else void giveOutput(executor, message).then(done);
     });
     lane.on("problem", ({ taskKey: key, problem }) => this.#log.warn({ task: key, problem: problem ?? "well again" }, "a task's output"));
     return lane;

@@ -74,6 +74,19 @@ describe("a thread that dies", () => {
     });
   }
 
+  test("is told what its owner tells it at its restart before calls that waited meanwhile", async (context) => {
+    const lane = open(context);
+    const said: number[] = [];
+    lane.on("said", (detail) => said.push((detail as { value: number }).value));
+    lane.on("restarted", () => void lane.call("emit", { value: 1 }));
+    await lane.call("exit", 3).catch(() => {});
+
+    await lane.call("emit", { value: 2 });
+
+    await waitFor(() => said.length === 2);
+    assert.deepEqual(said, [1, 2]);
+  });
+
   test("at every start is tried again and again, and can be closed", async (context) => {
     const before = warnings.length;
     const lane = open(context, { start: { failToStart: true } });

@@ -30,7 +30,10 @@ export interface LaneOptions {
   maxHeapMb?: number;
 }
 
-/** `restarted`: the thread died and a new one is ready; its owner must tell it again what to watch. Others come from the thread. */
+/**
+ * `restarted`: the thread died and a new one is ready; its owner must tell it again what to watch. What a listener calls at once
+ * reaches the thread before all calls that waited for it. Others come from the thread.
+ */
 export type LaneEvents = { restarted: [] } & Record<string, unknown[]>;
 
 const RESTART_DELAY_MS = 100;
@@ -88,7 +91,7 @@ export class Lane<Methods extends object> extends EventEmitter {
     signal?: AbortSignal,
   ): Promise<Methods[Name] extends (...all: never[]) => infer Result ? Awaited<Result> : never> {
     signal?.throwIfAborted();
-    await untilAborted(this.#ready, signal);
+    if (this.#port === undefined) await untilAborted(this.#ready, signal);
     signal?.throwIfAborted();
     if (this.#closing || this.#port === undefined) throw new LaneLostError(`the ${this.name} lane is closed`);
     const port = this.#port;
@@ -151,8 +154,8 @@ export class Lane<Methods extends object> extends EventEmitter {
       case "ready":
         this.#port = port;
         if (this.#closing) port.postMessage({ kind: "close" });
-        this.#announceReady();
         if (this.#restarts > 0) this.emit("restarted");
+        this.#announceReady();
         break;
       case "result":
         this.#pending.get(message.id)?.resolve(message.value);

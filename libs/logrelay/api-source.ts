@@ -2,14 +2,19 @@ import http, { type IncomingMessage } from "node:http";
 import { Demultiplexer } from "@berth/runtime/docker/demultiplex";
 import type { DockerEndpoint } from "@berth/runtime/docker/engine-types";
 import { Joiner } from "./decoder.ts";
+import { BATCH_BYTES } from "./file-follower.ts";
 import type { Follower } from "./follower.ts";
 import { comparableTime, type Line, timeMs } from "./line.ts";
 import type { LogPosition, StreamName } from "./types.ts";
 
 const OPEN_MS = 30_000;
 const AGAIN_MS = 1_000;
-/** A stream that is silent this long is opened again at its position: dockerd has been seen to stop sending. */
+/**
+ * A stream that is silent this long is opened again at its position: dockerd has been seen to stop sending. A container that is silent
+ * itself is asked less and less often: dockerd looks through its whole log for what is new.
+ */
 const SILENT_MS = 60_000;
+const MAX_SILENT_FACTOR = 8;
 const HIGH_WATER = 256 * 1024;
 
 export interface ApiSourceOptions {
@@ -20,6 +25,10 @@ export interface ApiSourceOptions {
   position?: Extract<LogPosition, { kind: "time" }>;
   /** Milliseconds since the epoch. */
   since?: number;
+  /** What is there now, and no more. */
+  once?: boolean;
+  /** How long a stream may be silent before it is opened again, milliseconds; default a minute. */
+  silentMs?: number;
 }
 
 /** The output of a container through dockerd's logs call, for drivers and hosts whose files cannot be read. */
@@ -33,10 +42,12 @@ export class ApiSource implements Follower {
   #closed = false;
   #timer: NodeJS.Timeout | undefined;
   #silence: NodeJS.Timeout | undefined;
+  #silentFactor = 1;
   /** The time of the last record that was emitted, and how many had it. */
   #last = { time: "", nanoseconds: 0n, count: 0 };
   #skip = { nanoseconds: 0n, count: 0 };
   reopened = 0;
+  #complete = false;
   readonly malformed = 0;
 
   constructor(options: ApiSourceOptions) {
@@ -47,17 +58,26 @@ export class ApiSource implements Follower {
     else if (since !== undefined) this.#last = { time: "", nanoseconds: BigInt(Math.max(0, Math.trunc(since))) * 1_000_000n, count: 0 };
   }
 
+  get incomplete(): boolean {
+    return this.#options.once === true && (!this.#complete || this.#records.length > 0);
+  }
+
   async open(): Promise<void> {
     await this.#open(true);
   }
 
   read(emit: (line: Line) => void): boolean {
-    const records = this.#records;
-    if (records.length === 0) return false;
-    this.#records = [];
-    this.#bytes = 0;
-    for (const { stream, data } of records) this.#record(stream, data, emit);
-    this.#response?.resume();
+    let bytes = 0;
+    let count = 0;
+    for (const { data } of this.#records) {
+      if (count > 0 && bytes + data.length > BATCH_BYTES) break;
+      bytes += data.length;
+      count += 1;
+    }
+    if (count === 0) return false;
+    this.#bytes -= bytes;
+    for (const { stream, data } of this.#records.splice(0, count)) this.#record(stream, data, emit);
+    if (this.#bytes <= HIGH_WATER) this.#response?.resume();
     return true;
   }
 
@@ -118,7 +138,7 @@ export class ApiSource implements Follower {
   async #open(first: boolean): Promise<void> {
     let response: IncomingMessage;
     try {
-      response = await this.#request(true);
+      response = await this.#request(this.#options.once !== true);
     } catch (error) {
       if (first) throw error;
       return this.#again();
@@ -128,6 +148,7 @@ export class ApiSource implements Follower {
     const take = this.#taker();
     this.#listen(response);
     response.on("data", (chunk: Buffer) => {
+      this.#silentFactor = 1;
       this.#listen(response);
       try {
         take(chunk);
@@ -141,13 +162,20 @@ export class ApiSource implements Follower {
     response.on("close", () => {
       if (this.#response !== response) return;
       this.#response = undefined;
-      this.#again();
+      if (this.#options.once !== true || !response.complete) return this.#again();
+      this.#complete = true;
+      clearTimeout(this.#silence);
+      this.wake();
     });
   }
 
   #listen(response: IncomingMessage): void {
     clearTimeout(this.#silence);
-    this.#silence = setTimeout(() => response.destroy(), SILENT_MS).unref();
+    const giveUp = (): void => {
+      this.#silentFactor = Math.min(this.#silentFactor * 2, MAX_SILENT_FACTOR);
+      response.destroy();
+    };
+    this.#silence = setTimeout(giveUp, (this.#options.silentMs ?? SILENT_MS) * this.#silentFactor).unref();
   }
 
   #again(): void {

@@ -1,16 +1,21 @@
-import { statSync } from "node:fs";
+import { lstatSync } from "node:fs";
 import type { Decoder } from "./decoder.ts";
-import { comparableTime, type Line } from "./line.ts";
-import { listSegments, Segment } from "./segments.ts";
+import { comparableTime, type Line, timeMs } from "./line.ts";
+import { listSegments, NotRegularError, Segment } from "./segments.ts";
 import type { LogPosition } from "./types.ts";
 
-/** How much is read and relayed at a time: what may come twice after a crash. */
-export const BATCH_BYTES = 64 * 1024;
+/** How much is read and relayed at a time. */
+export const BATCH_BYTES = 32 * 1024;
 /** A record of 16 KiB of control characters is six times as long; attrs come on top. */
 const MAX_RECORD = 8 * 1024 * 1024;
 /** Long enough for `"time":"…"}` of a json-file record, so that the tail also tells the time. */
 const TAIL_BYTES = 48;
 const SCAN_ATTEMPTS = 20;
+/** Files that Docker deleted and a slow reader still holds take room on the disk, which nobody else could give back. */
+const MAX_DELETED_BYTES = 1024 * 1024 * 1024;
+/** A file's time is that of its file system, which may tick in coarse steps. */
+const CLOCK_SLACK_MS = 5_000;
+const OVERTAKEN = "the log was rotated faster than it could be read, and Docker deleted some of it";
 
 export interface FileFollowerOptions {
   path: string;
@@ -44,16 +49,16 @@ export class FileFollower {
     if (options.since !== undefined) this.#skipUntil = comparableTime(options.since);
   }
 
-  /** Opens the log. Throws what the file system says (ENOENT, EACCES). */
+  /** Opens the log. Throws what the file system says (ENOENT, EACCES), and for anything but a regular file. */
   open(): void {
     const segments = this.#openAll(listSegments(this.#options.path));
     if (segments.length === 0) throw Object.assign(new Error(`${this.#options.path} cannot be opened`), { code: "ENOENT" });
     this.#chain = segments;
     const { position } = this.#options;
-    if (position === undefined) return;
+    if (position === undefined) return this.#skipOld();
     const tail = Buffer.from(position.tail, "base64");
     const index = segments.findIndex(
-      (segment) => (segment.packed || segment.inode === position.inode) && matches(segment, position.offset, tail),
+      (segment) => (segment.packed ? tail.length > 0 : segment.inode === position.inode) && matches(segment, position.offset, tail),
     );
     if (index >= 0) {
       this.#drop(index);
@@ -102,6 +107,7 @@ export class FileFollower {
       const segment = this.#chain[0];
       if (segment === undefined) return false;
       if (this.#readSegment(segment, emit)) return true;
+      if (segment.problem !== undefined) this.#options.onGap(segment.problem);
       if (this.#chain.length === 1) return false;
       // A newer file exists, so this one was complete before; what it got since the last look is read first.
       if (this.#readSegment(segment, emit)) return true;
@@ -167,41 +173,68 @@ export class FileFollower {
   #extend(): void {
     const newest = this.#chain.at(-1);
     if (newest === undefined) return;
-    let inode: string;
-    try {
-      inode = String(statSync(this.#options.path, { bigint: true }).ino);
-    } catch {
-      return; // In the middle of a rotation, or the container was removed.
-    }
+    const inode = inodeOf(this.#options.path);
+    // In the middle of a rotation, or the container was removed.
+    if (inode === undefined) return;
     if (!newest.packed && inode === newest.inode) return;
     for (let attempt = 0; attempt < SCAN_ATTEMPTS; attempt++) {
       const opened = this.#openAll(listSegments(this.#options.path));
       const index = opened.findIndex((segment) => !segment.packed && segment.inode === newest.inode);
-      const from = index >= 0 ? index + 1 : this.#firstNewer(opened, newest);
+      const { from, whole } = index >= 0 ? { from: index + 1, whole: true } : this.#firstNewer(opened, newest);
       if (from === undefined) {
         for (const segment of opened) segment.close();
         continue;
       }
       for (const segment of opened.slice(0, from)) segment.close();
       this.#chain.push(...opened.slice(from));
+      if (!whole) this.#options.onGap(OVERTAKEN);
+      this.#giveUpOldest();
       return;
     }
   }
 
-  /** The newest file held is not among them any more (packed or deleted): the first one whose content is later. */
-  #firstNewer(opened: Segment[], newest: Segment): number | undefined {
+  /** Files that were written to last before `since` have nothing newer in them. */
+  #skipOld(): void {
+    const { since } = this.#options;
+    if (since === undefined) return;
+    const oldest = timeMs(since) - CLOCK_SLACK_MS;
+    const first = this.#chain.findIndex((segment) => segment.modifiedMs() >= oldest);
+    this.#drop(first < 0 ? this.#chain.length - 1 : first);
+  }
+
+  #giveUpOldest(): void {
+    let deleted = 0;
+    const oldest = this.#chain.findLastIndex((segment) => {
+      if (segment.deleted()) deleted += segment.size();
+      return deleted > MAX_DELETED_BYTES;
+    });
+    if (oldest < 0) return;
+    this.#drop(Math.min(oldest + 1, this.#chain.length - 1));
+    this.#offset = 0;
+    this.#tail = Buffer.alloc(0);
+    this.#ahead = undefined;
+    this.#options.onGap(OVERTAKEN);
+  }
+
+  /**
+   * The newest file held is not among them any more (packed or deleted): the first one whose content is later. Not `whole` where
+   * another one may have come and gone in between, because not one file is left that is as old as the newest that was seen.
+   */
+  #firstNewer(opened: Segment[], newest: Segment): { from: number | undefined; whole: boolean } {
     const { decoder } = this.#options;
     const size = newest.size();
     const last = decoder.lastTime(newest.before(size, BATCH_BYTES));
     const tail = newest.before(size, TAIL_BYTES);
     const same = opened.findIndex((segment) => segment.packed && segment.size() === size && matches(segment, size, tail));
-    if (same >= 0) return same + 1;
-    if (last === undefined) return opened.length === 0 ? undefined : opened.length - 1;
+    for (const segment of opened) segment.release();
+    if (same >= 0) return { from: same + 1, whole: true };
+    if (last === undefined) return { from: opened.length === 0 ? undefined : opened.length - 1, whole: false };
     const later = opened.findIndex((segment) => {
       const time = decoder.lastTime(segment.before(segment.size(), BATCH_BYTES));
+      segment.release();
       return time === undefined || comparableTime(time) > comparableTime(last);
     });
-    return later < 0 ? undefined : later;
+    return { from: later < 0 ? undefined : later, whole: later > 0 };
   }
 
   /** Opens all of them as of one moment: a rotation in between would leave one out or name one twice. */
@@ -213,12 +246,18 @@ export class FileFollower {
         try {
           opened.push(Segment.open(path));
         } catch (error) {
-          if ((error as NodeJS.ErrnoException).code === "EACCES") throw error;
+          const foreign = error instanceof NotRegularError;
+          // Beside the log lies something that is none: it is passed over.
+          if (foreign && path !== this.#options.path) continue;
+          if (foreign || (error as NodeJS.ErrnoException).code === "EACCES") {
+            for (const segment of opened) segment.close();
+            throw error;
+          }
           whole = false;
         }
       }
       const live = opened.at(-1);
-      const unchanged = live !== undefined && live.name === this.#options.path && sameInode(this.#options.path, live.inode);
+      const unchanged = live !== undefined && live.name === this.#options.path && inodeOf(this.#options.path) === live.inode;
       if ((whole && unchanged && distinct(opened)) || attempt === SCAN_ATTEMPTS) return opened;
       for (const segment of opened) segment.close();
     }
@@ -230,15 +269,15 @@ export class FileFollower {
 }
 
 function matches(segment: Segment, offset: number, tail: Buffer): boolean {
-  return segment.size() >= offset && segment.before(offset, tail.length).equals(tail);
+  if (segment.size() >= offset && segment.before(offset, tail.length).equals(tail)) return true;
+  segment.release();
+  return false;
 }
 
-function sameInode(path: string, inode: string): boolean {
-  try {
-    return String(statSync(path, { bigint: true }).ino) === inode;
-  } catch {
-    return false;
-  }
+/** Undefined where no regular file is. */
+function inodeOf(path: string): string | undefined {
+  const found = lstatSync(path, { bigint: true, throwIfNoEntry: false });
+  return found?.isFile() ? String(found.ino) : undefined;
 }
 
 function distinct(segments: Segment[]): boolean {

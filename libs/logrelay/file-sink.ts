@@ -19,7 +19,7 @@ export class AppendFile {
   }
 
   /** Writes all of it, or throws with nothing known about how much was written. */
-  append(bytes: Buffer): void {
+  append(bytes: Buffer): undefined {
     if (this.#fd !== undefined && this.#maxBytes > 0 && this.#size + bytes.length > this.#maxBytes && this.#size > 0) this.#rotate();
     this.#fd ??= this.#open();
     for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at, bytes.length - at);
@@ -56,17 +56,28 @@ export class AppendFile {
 
 /** Where the bytes of one stream go. */
 export interface ByteTarget {
-  append(bytes: Buffer): void;
+  /** Returns nothing when they are written, else a promise that resolves when they are; throws when they are not taken. */
+  append(bytes: Buffer): Promise<void> | undefined;
   close(): void;
 }
 
-/** Writes lines to files at once: a batch is confirmed when `write` returns. */
+/** One more batch is taken while less than this waits for a worker to write it. */
+const HIGH_WATER = 64 * 1024;
+/** A worker that takes nothing for this long no longer holds up reading nor the position. */
+const PATIENCE_MS = 5_000;
+const LOOK_MS = 50;
+
+/** Writes lines to files at once, or has a worker write them: a batch is confirmed when that is done. */
 export class FileSink implements Sink {
   readonly name: string;
   readonly #target: (stream: StreamName) => ByteTarget;
   readonly #format: LineFormatter | undefined;
   readonly #counters: SinkCounters;
   readonly #writers = new Map<ByteTarget, FrameWriter>();
+  readonly #waiting = new Set<{ batch: number; bytes: number; lines: number }>();
+  #queued = 0;
+  #progress = performance.now();
+  #wake: Array<() => void> = [];
 
   /** Without a formatter lines are written as they are, with their line feed. */
   constructor(type: "sandbox" | "file", name: string, target: (stream: StreamName) => ByteTarget, format?: LineFormatter) {
@@ -76,7 +87,7 @@ export class FileSink implements Sink {
     this.#counters = new SinkCounters(type, name);
   }
 
-  write(lines: readonly Line[]): void {
+  write(lines: readonly Line[], batch: number): void {
     for (const line of lines) {
       const target = this.#target(line.stream);
       let writer = this.#writers.get(target);
@@ -92,8 +103,9 @@ export class FileSink implements Sink {
       if (writer.count === 0) continue;
       const { bytes, ends } = writer.take();
       try {
-        target.append(bytes);
-        this.#counters.sent += ends.length;
+        const taken = target.append(bytes);
+        if (taken === undefined) this.#counters.sent += ends.length;
+        else this.#wait(taken, { batch, bytes: bytes.length, lines: ends.length });
         this.#counters.problem = undefined;
       } catch (error) {
         this.#counters.drop("cannot be written", ends.length);
@@ -103,19 +115,59 @@ export class FileSink implements Sink {
   }
 
   confirmed(): number {
-    return Number.POSITIVE_INFINITY;
+    const first = this.#waiting.values().next().value;
+    return first === undefined || this.#stuck() ? Number.POSITIVE_INFINITY : first.batch - 1;
   }
 
-  async room(): Promise<void> {}
+  async room(): Promise<void> {
+    while (this.#queued >= HIGH_WATER && !this.#stuck()) await this.progress();
+  }
 
-  async drained(): Promise<void> {}
+  async drained(signal: AbortSignal): Promise<void> {
+    while (this.#waiting.size > 0 && !signal.aborted) await this.progress();
+  }
+
+  progress(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, LOOK_MS);
+      this.#wake.push(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
 
   close(): void {
     for (const target of this.#writers.keys()) target.close();
+    for (const { lines } of this.#waiting) this.#counters.drop("not delivered in time", lines);
+    this.#waiting.clear();
+    this.#queued = 0;
+    this.#changed();
   }
 
   statistics(): SinkStatistics {
-    return this.#counters.statistics();
+    return this.#counters.statistics(this.#queued);
+  }
+
+  #wait(taken: Promise<void>, entry: { batch: number; bytes: number; lines: number }): void {
+    if (this.#waiting.size === 0) this.#progress = performance.now();
+    this.#waiting.add(entry);
+    this.#queued += entry.bytes;
+    void taken.then(() => {
+      if (!this.#waiting.delete(entry)) return;
+      this.#queued -= entry.bytes;
+      this.#counters.sent += entry.lines;
+      this.#progress = performance.now();
+      this.#changed();
+    });
+  }
+
+  #stuck(): boolean {
+    return this.#waiting.size > 0 && performance.now() - this.#progress > PATIENCE_MS;
+  }
+
+  #changed(): void {
+    for (const wake of this.#wake.splice(0)) wake();
   }
 }
 

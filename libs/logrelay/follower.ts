@@ -15,6 +15,8 @@ export interface Follower {
   flush(emit: (line: Line) => void): void;
   position(): LogPosition | undefined;
   lag(): number | undefined;
+  /** True while more is on its way of a source that has an end without being followed. */
+  readonly incomplete?: boolean;
   readonly malformed: number;
   readonly reopened: number;
   close(): void;

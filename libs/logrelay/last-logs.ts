@@ -6,7 +6,11 @@ import type { LastLogs, LastLogsRequest, StreamName } from "./types.ts";
 
 const DEFAULT_MAX_BYTES = 8 * 1024 * 1024;
 const DEFAULT_LINES = 5;
-const MAX_STATUS_LINE = 512;
+/** Far more than is shown of a line: what cuts it for a person hides the secrets in it first, and they must be whole for that. */
+const MAX_STATUS_LINE = 16 * 1024;
+const COMPACT_AT = 10_000;
+/** What a worker is given at a time, where only it can write to the sandbox. */
+const PIECE = 1024 * 1024;
 const LINE_FEED = Buffer.from("\n");
 
 /**
@@ -26,18 +30,27 @@ export async function copyLastLogs(
   let truncated = false;
   const last: string[] = [];
   const keep = (line: Line): void => {
-    const copy = Buffer.concat([rawBytes(line), LINE_FEED]);
+    let copy = Buffer.concat([rawBytes(line), LINE_FEED]);
     if (line.end > line.start && wanted > 0) {
       last.push(copy.toString("utf8", 0, Math.min(copy.length - 1, MAX_STATUS_LINE)));
       if (last.length > wanted) last.shift();
     }
     if (request.alreadyInSandbox) return;
+    if (copy.length > maxBytes) {
+      copy = copy.subarray(copy.length - maxBytes);
+      truncated = true;
+    }
     kept.push({ stream: line.stream, bytes: copy });
     bytes += copy.length;
     while (bytes > maxBytes && first < kept.length) {
       bytes -= (kept[first] as { bytes: Buffer }).bytes.length;
       kept[first++] = { stream: line.stream, bytes: Buffer.alloc(0) };
       truncated = true;
+    }
+    // Of an output without end no trace is kept of each line.
+    if (first > COMPACT_AT && first > kept.length / 2) {
+      kept.splice(0, first);
+      first = 0;
     }
   };
   const answer = (problem?: string): LastLogs => ({ lines: last, written: 0, truncated, ...(problem === undefined ? {} : { problem }) });
@@ -56,15 +69,20 @@ export async function copyLastLogs(
   } catch (error) {
     return answer(`its log cannot be read: ${(error as Error).message}`);
   }
-  return write(kept.slice(first), target, answer(signal?.aborted ? "its log could not be read to the end in time" : undefined), maxBytes);
+  return await write(
+    kept.slice(first),
+    target,
+    answer(signal?.aborted ? "its log could not be read to the end in time" : undefined),
+    maxBytes,
+  );
 }
 
-function write(
+async function write(
   kept: Array<{ stream: StreamName; bytes: Buffer }>,
   target: (stream: StreamName) => ByteTarget,
   answer: LastLogs,
   maxBytes: number,
-): LastLogs {
+): Promise<LastLogs> {
   const result = { ...answer };
   for (const stream of ["stdout", "stderr"] as const) {
     const pieces = kept.filter((piece) => piece.stream === stream).map((piece) => piece.bytes);
@@ -72,7 +90,7 @@ function write(
     if (answer.truncated) pieces.unshift(Buffer.from(`[earlier output left out: only the last ${maxBytes} bytes are copied]\n`));
     const all = Buffer.concat(pieces);
     try {
-      target(stream).append(all);
+      for (let at = 0; at < all.length; at += PIECE) await target(stream).append(all.subarray(at, at + PIECE));
       result.written += all.length;
     } catch (error) {
       result.problem = `its ${stream} cannot be written: ${(error as Error).message}`;

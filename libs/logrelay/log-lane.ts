@@ -1,6 +1,8 @@
 import { EventEmitter } from "node:events";
 import { Lane, type LaneLog, LaneLostError } from "@berth/lane";
+import { comparableTime, timeMs } from "./line.ts";
 import type { RelayStart } from "./relay.ts";
+import { markTaken, type TakenMark } from "./taken.ts";
 import type {
   FollowRequest,
   LastLogs,
@@ -29,7 +31,10 @@ export interface LogLaneOptions extends RelayStart {
 }
 
 export interface LogLaneEvents {
-  /** New positions for the checkpoints; together, a few times a second, and after each 64 KiB of one stream. */
+  /**
+   * New positions for the checkpoints, together: a few times a second, and before a task's sinks are given more than 64 KiB beyond
+   * the last one. They count as held when the listener returns; nothing more of such a task is read before that.
+   */
   positions: [Array<{ taskKey: string; position: LogPosition }>];
   /** Bytes for a sandbox that only the worker can write to. Nothing more comes for this task until `done` is called. */
   output: [{ taskKey: string; stream: StreamName; bytes: Uint8Array; done: () => void }];
@@ -40,7 +45,7 @@ export interface LogLaneEvents {
 /**
  * The supervisor's door to all log work: one thread that reads every task's output and sends it on.
  *
- * INVARIANTS: a thread that dies is replaced and continues each task at its last confirmed position (at most one batch twice);
+ * INVARIANTS: a thread that dies is replaced and continues each task at its last position held (at most 64 KiB come twice);
  * nothing here blocks the caller or the container; after `stop` returned, the task's sinks get nothing more but, where it was
  * drained, what was on its way to a receiver that is away or slow.
  */
@@ -64,7 +69,10 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
     });
     const lane = this.#lane;
     lane.on("log", (line: ThreadLogLine) => log[line.level](line.fields, line.message));
-    lane.on("positions", (batch: Array<{ taskKey: string; position: LogPosition }>) => this.#keep(batch));
+    lane.on("positions", ({ batch, mark }: { batch: Array<{ taskKey: string; position: LogPosition }>; mark: TakenMark }) => {
+      this.#keep(batch);
+      markTaken(mark);
+    });
     lane.on("problem", (event: { taskKey: string; problem: string | undefined }) => this.emit("problem", event));
     lane.on("output", (event: { id: number; taskKey: string; stream: StreamName; bytes: Uint8Array }) => this.#output(event));
     lane.on("restarted", () => this.#refollow());
@@ -116,9 +124,44 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
     return this.#call("lastLogs", request, signal);
   }
 
-  /** Lines of a task as they are and, with `follow`, as they come. Ends when the consumer stops or `signal` aborts. */
-  async *read(request: ReadRequest, signal?: AbortSignal): AsyncGenerator<ReadLine[], void, undefined> {
-    const id = await this.#lane.call("readOpen", request, signal);
+  /**
+   * Lines of a task as they are and, with `follow`, as they come. Ends when the consumer stops, `signal` aborts, or `over` has aborted
+   * (nothing more is written) and all is read. Goes on behind the last line's time when the thread has to be replaced.
+   */
+  async *read(request: ReadRequest, signal?: AbortSignal, over?: AbortSignal): AsyncGenerator<ReadLine[], void, undefined> {
+    let shown = false;
+    let last = "";
+    let lost = 0;
+    for (let next = request, until = ""; ; ) {
+      try {
+        for await (const lines of this.#read(next, signal, over)) {
+          // Of the millisecond in which the new thread begins, some was shown already.
+          const fresh = until === "" ? lines : lines.filter(({ time }) => comparableTime(time) > until);
+          if (fresh.length === 0) continue;
+          until = "";
+          lost = 0;
+          shown = true;
+          last = comparableTime(lines.at(-1)?.time ?? "");
+          yield fresh;
+        }
+        return;
+      } catch (error) {
+        lost += 1;
+        if (!(error instanceof LaneLostError) || lost > 3) throw error;
+        if (!shown) continue;
+        if (last === "")
+          throw new Error("the log thread was replaced, and this output has no times to go on by; ask again", { cause: error });
+        const { tail: _shown, ...rest } = request;
+        next = { ...rest, since: timeMs(last) };
+        until = last;
+      }
+    }
+  }
+
+  async *#read(request: ReadRequest, signal?: AbortSignal, over?: AbortSignal): AsyncGenerator<ReadLine[], void, undefined> {
+    const id = await this.#lane.call("readOpen", over?.aborted ? { ...request, follow: false } : request, signal);
+    const finish = (): void => void this.#lane.call("readFinish", { id }).catch(() => {});
+    over?.addEventListener("abort", finish, { once: true });
     try {
       for (;;) {
         const lines = await this.#lane.call("readNext", { id }, signal);
@@ -126,6 +169,7 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
         yield lines;
       }
     } finally {
+      over?.removeEventListener("abort", finish);
       await this.#lane.call("readClose", { id }).catch(() => {});
     }
   }
@@ -148,7 +192,7 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
       try {
         return (await this.#lane.call(method, argument as never, signal)) as Awaited<ReturnType<LogThreadMethods[Name]>>;
       } catch (error) {
-        // A thread that dies under a call gets it again: every method is safe to repeat.
+        // A thread that dies under a call gets it again, after it was told what it follows: every method is safe to repeat.
         if (!(error instanceof LaneLostError) || send >= 3) throw error;
       }
     }

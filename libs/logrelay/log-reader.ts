@@ -1,18 +1,21 @@
 import { existsSync } from "node:fs";
-import { dirname } from "node:path";
 import type { DockerEndpoint } from "@berth/runtime/docker/engine-types";
 import { FileSource } from "./file-source.ts";
 import type { Follower } from "./follower.ts";
-import { type Line, rawBytes } from "./line.ts";
-import { openSource, sandboxFiles } from "./open-source.ts";
-import { TextSource } from "./text-source.ts";
-import type { LogSource, ReadLine, ReadRequest } from "./types.ts";
+import { comparableTime, type Line, rawBytes, timeMs } from "./line.ts";
+import { openSource } from "./open-source.ts";
+import { PlainDecoder } from "./text-decoder.ts";
+import type { LogSource, ReadLine, ReadRequest, StreamName } from "./types.ts";
 
 const MAX_LINE = 1024 * 1024;
 /** Lines handed over at a time. */
 const PAGE_BYTES = 256 * 1024;
+const PAGE_LINES = 1000;
 /** dockerd's stream has no end that a reader could see: it is taken for read when it was quiet for this long. */
 const API_QUIET_MS = 300;
+
+/** What `tail` may hold in memory. */
+const MAX_TAIL_BYTES = 64 * 1024 * 1024;
 
 /** Reads a task's lines for a person: what is there, its last lines, and then what comes. */
 export class LogReader {
@@ -22,15 +25,23 @@ export class LogReader {
   #sources: Follower[] = [];
   #page: ReadLine[] = [];
   #started = false;
+  /** Nothing more is written. */
+  #over: boolean;
+  #closed = false;
+  /** The time of the last line read; and that of the last one of an earlier stream. */
+  #last = "";
+  #after = "";
 
   constructor(request: ReadRequest, source: LogSource, docker: DockerEndpoint) {
     this.#request = request;
     this.#source = source;
     this.#docker = docker;
+    this.#over = request.follow !== true;
   }
 
   async open(): Promise<void> {
-    this.#sources = await openReadable(this.#source, this.#docker, this.#request.since);
+    const once = this.#over || this.#request.tail !== undefined;
+    this.#sources = await openReadable(this.#source, this.#docker, this.#request.since, once);
   }
 
   /** Some lines; none at the end, or where `signal` aborts. */
@@ -38,23 +49,28 @@ export class LogReader {
     if (!this.#started) {
       this.#started = true;
       if (this.#request.tail !== undefined) {
-        while (await this.#read(Number.POSITIVE_INFINITY)) this.#page = this.#page.slice(-this.#request.tail || this.#page.length);
-        this.#page = this.#request.tail === 0 ? [] : this.#page.slice(-this.#request.tail);
-        if (this.#page.length > 0) return this.#take();
+        await this.#readTail(this.#request.tail);
+        if (!this.#over) await this.#followOn();
       }
+      if (this.#page.length > 0) return this.#take();
     }
     for (;;) {
-      if (await this.#read(PAGE_BYTES)) return this.#take();
-      if (this.#request.follow !== true) {
-        for (const source of this.#sources) source.flush((line) => this.#keep(line));
-        return this.#take();
-      }
+      const over = this.#over;
+      if (await this.#read()) return this.#take();
+      if (over && !this.#sources.some(({ incomplete }) => incomplete)) return this.#rest(signal);
       await this.#wait(signal);
       if (signal?.aborted || this.#sources.length === 0) return [];
     }
   }
 
+  /** The task is over: what it wrote is read to its end, and that is all. */
+  finish(): void {
+    this.#over = true;
+    for (const source of this.#sources) source.wake();
+  }
+
   close(): void {
+    this.#closed = true;
     for (const source of this.#sources) source.close();
     this.#sources = [];
   }
@@ -64,24 +80,77 @@ export class LogReader {
   }
 
   /** Reads until a page is full or nothing is there; true when there are lines. */
-  async #read(most: number): Promise<boolean> {
-    const before = this.#page.length;
+  async #read(): Promise<boolean> {
     let bytes = 0;
     for (const source of this.#sources) {
-      for (let some = true; some && bytes < most; ) {
-        some = source.read((line) => {
-          bytes += line.end - line.start + 1;
-          this.#keep(line);
-        });
-        if (some) await new Promise((resolve) => setImmediate(resolve));
-      }
+      await readAll(source, (line) => {
+        if (!this.#wants(line)) return true;
+        bytes += line.end - line.start + 1;
+        this.#page.push(copyOf(line));
+        return bytes < PAGE_BYTES;
+      });
     }
-    return this.#page.length > before;
+    return this.#page.length > 0;
   }
 
-  #keep(line: Line): void {
-    if (this.#request.streams !== undefined && !this.#request.streams.includes(line.stream)) return;
-    this.#page.push({ stream: line.stream, time: line.time, bytes: Uint8Array.from(rawBytes(line)) });
+  /** The last lines; of a task with two files, of each. */
+  async #readTail(count: number): Promise<void> {
+    for (const source of this.#sources) {
+      let last: ReadLine[] = [];
+      let bytes = 0;
+      const keep = (line: Line): boolean => {
+        if (!this.#wants(line) || count === 0) return true;
+        last.push(copyOf(line));
+        bytes += line.end - line.start;
+        // Not line by line: that would move the whole array each time.
+        if (last.length >= 2 * count + PAGE_LINES || bytes > MAX_TAIL_BYTES) {
+          last = last.slice(-count);
+          bytes = last.reduce((sum, kept) => sum + kept.bytes.length, 0);
+          if (bytes > MAX_TAIL_BYTES) throw new Error(`the last ${count} lines have more than ${MAX_TAIL_BYTES} bytes: ask for fewer`);
+        }
+        return true;
+      };
+      await readAll(source, keep);
+      while (source.incomplete) {
+        await source.wait();
+        await readAll(source, keep);
+      }
+      if (this.#over) source.flush(keep);
+      for (const line of last.slice(-count)) this.#page.push(line);
+    }
+  }
+
+  /** The end of what dockerd has is known only of a stream that it ends: what comes after it is another one's. */
+  async #followOn(): Promise<void> {
+    if (this.#sources.every(({ incomplete }) => incomplete === undefined)) return;
+    for (const source of this.#sources.splice(0)) source.close();
+    this.#after = this.#last;
+    const since = this.#last === "" ? this.#request.since : timeMs(this.#last);
+    const sources = await openReadable(this.#source, this.#docker, since);
+    if (!this.#closed) this.#sources = sources;
+    else for (const source of sources) source.close();
+  }
+
+  async #rest(signal?: AbortSignal): Promise<ReadLine[]> {
+    if (this.#request.follow === true) {
+      for (const source of this.#sources) await source.finish(signal ?? new AbortController().signal);
+      if (await this.#read()) return this.#take();
+    }
+    for (const source of this.#sources) {
+      source.flush((line) => {
+        if (this.#wants(line)) this.#page.push(copyOf(line));
+      });
+    }
+    return this.#take();
+  }
+
+  #wants({ stream, time }: Line): boolean {
+    if (time !== "") {
+      const comparable = comparableTime(time);
+      if (comparable <= this.#after) return false;
+      this.#last = comparable;
+    }
+    return this.#request.streams === undefined || this.#request.streams.includes(stream);
   }
 
   async #wait(signal?: AbortSignal): Promise<void> {
@@ -94,23 +163,43 @@ export class LogReader {
   }
 }
 
+/** Reads for as long as something is there and `take` wants more; other work comes in between. */
+async function readAll(source: Follower, take: (line: Line) => boolean): Promise<void> {
+  for (let more = true; more; ) {
+    const some = source.read((line) => {
+      more = take(line) && more;
+    });
+    if (!some) return;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+function copyOf(line: Line): ReadLine {
+  return { stream: line.stream, time: line.time, bytes: new Uint8Array(rawBytes(line)) };
+}
+
 /** Opens whatever can be read once: a log file, dockerd's API, or the two text files of a sandbox (those that exist). */
-export async function openReadable(source: LogSource, docker: DockerEndpoint, since?: number): Promise<Follower[]> {
+export async function openReadable(source: LogSource, docker: DockerEndpoint, since?: number, once = false): Promise<Follower[]> {
   if (source.kind !== "text") {
     const follower = await openSource({
       source,
       docker,
       maxLineBytes: MAX_LINE,
       onGap: () => {},
+      once,
       ...(since === undefined ? {} : { since }),
     });
-    if (source.kind === "api" || !(follower instanceof FileSource)) await new Promise((resolve) => setTimeout(resolve, API_QUIET_MS));
+    if (!once && !(follower instanceof FileSource)) await new Promise((resolve) => setTimeout(resolve, API_QUIET_MS));
     return [follower];
   }
-  return sandboxFiles(source).flatMap((file) => {
-    if (!existsSync(dirname(file.path))) return [];
-    const text = new TextSource({ files: [file], maxLineBytes: MAX_LINE, relayed: false, onGap: () => {} });
-    text.open();
-    return [text];
+  const files: Array<[StreamName, string]> = [
+    ["stdout", source.stdoutPath],
+    ["stderr", source.stderrPath],
+  ];
+  return files.flatMap(([stream, path]) => {
+    if (!existsSync(path)) return [];
+    const file = new FileSource({ path, decoder: new PlainDecoder(stream, MAX_LINE), onGap: () => {} });
+    file.open();
+    return [file];
   });
 }

@@ -3,7 +3,7 @@ import { ApiSource } from "./api-source.ts";
 import { FileSource } from "./file-source.ts";
 import type { Follower } from "./follower.ts";
 import { JsonFileDecoder } from "./json-file-decoder.ts";
-import { LocalDecoder } from "./local-decoder.ts";
+import { LocalDecoder, rfc3339 } from "./local-decoder.ts";
 import { PushedSource } from "./pushed-source.ts";
 import { TextSource } from "./text-source.ts";
 import type { LogPosition, LogSource, StreamName } from "./types.ts";
@@ -15,6 +15,8 @@ export interface SourceRequest {
   position?: LogPosition;
   /** Milliseconds since the epoch. */
   since?: number;
+  /** Of dockerd's API: what is there now, and no more. */
+  once?: boolean;
   onGap: (reason: string) => void;
 }
 
@@ -40,7 +42,9 @@ export async function openSource(request: SourceRequest): Promise<Follower> {
       decoder,
       onGap,
       ...(position?.kind === "file" ? { position } : {}),
-      ...(since === undefined ? {} : { since: new Date(since).toISOString() }),
+      // It was read through dockerd so far: only the record at the position itself may come twice.
+      ...(position?.kind === "time" ? { since: rfc3339(BigInt(position.nanoseconds)) } : {}),
+      ...(since === undefined || position?.kind === "time" ? {} : { since: new Date(since).toISOString() }),
     });
     try {
       file.open();
@@ -57,6 +61,7 @@ export async function openSource(request: SourceRequest): Promise<Follower> {
     maxLineBytes,
     ...(position?.kind === "time" ? { position } : {}),
     ...(since === undefined ? {} : { since }),
+    ...(request.once === undefined ? {} : { once: request.once }),
   });
   await api.open();
   return api;

@@ -7,7 +7,7 @@ const PIECE = 64 * 1024;
 /** A sandbox stream that only the worker can write to: bytes leave one piece at a time, the next when the last was taken. */
 export class OutputTarget implements ByteTarget {
   readonly #give: (bytes: Uint8Array, taken: () => void) => void;
-  #waiting: Buffer[] = [];
+  #waiting: Array<{ piece: Buffer; taken?: () => void }> = [];
   #bytes = 0;
   #away = false;
 
@@ -15,23 +15,34 @@ export class OutputTarget implements ByteTarget {
     this.#give = give;
   }
 
-  append(bytes: Buffer): void {
-    if (this.#bytes + bytes.length > MAX_WAITING) throw new Error("the worker takes the output too slowly");
-    for (let at = 0; at < bytes.length; at += PIECE) this.#waiting.push(bytes.subarray(at, at + PIECE));
+  append(bytes: Buffer): Promise<void> {
+    if (this.#bytes > 0 && this.#bytes + bytes.length > MAX_WAITING) throw new Error("the worker takes the output too slowly");
+    const { promise, resolve } = Promise.withResolvers<void>();
+    if (bytes.length === 0) resolve();
+    for (let at = 0; at < bytes.length; at += PIECE) {
+      const last = at + PIECE >= bytes.length;
+      this.#waiting.push({ piece: bytes.subarray(at, at + PIECE), ...(last ? { taken: resolve } : {}) });
+    }
     this.#bytes += bytes.length;
     this.#next();
+    return promise;
   }
 
-  close(): void {}
+  /** What was not given yet is not given any more. */
+  close(): void {
+    this.#waiting = [];
+    this.#bytes = 0;
+  }
 
   #next(): void {
     if (this.#away) return;
-    const piece = this.#waiting.shift();
-    if (piece === undefined) return;
-    this.#bytes -= piece.length;
+    const next = this.#waiting.shift();
+    if (next === undefined) return;
     this.#away = true;
-    this.#give(Uint8Array.from(piece), () => {
+    this.#give(Uint8Array.from(next.piece), () => {
       this.#away = false;
+      this.#bytes = Math.max(0, this.#bytes - next.piece.length);
+      next.taken?.();
       this.#next();
     });
   }

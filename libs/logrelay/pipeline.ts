@@ -1,3 +1,4 @@
+import { BATCH_BYTES } from "./file-follower.ts";
 import type { Follower } from "./follower.ts";
 import { cutLine, type Line } from "./line.ts";
 import type { MultiLine } from "./multi-line.ts";
@@ -11,25 +12,49 @@ export interface PipelineParts {
   sinks: readonly Sink[];
   maxLineBytes: number;
   multiLine?: MultiLine;
-  /** A new confirmed position. */
-  onPosition: (position: LogPosition) => void;
+  /** A new confirmed position; `held` is to be called when it is where it outlives this thread. */
+  onPosition: (position: LogPosition, held: () => void) => void;
+  /** Positions are to go out now: reading waits for them. */
+  hurry: () => void;
   onProblem: (problem: string | undefined) => void;
   /** What came of it in the end. */
   onClosed: (statistics: TaskLogStatistics) => void;
+  /** Some output is lost; the owner tells it and counts it with {@link Pipeline.gap}. */
+  onGap: (reason: string) => void;
+}
+
+interface Unconfirmed {
+  batch: number;
+  position: LogPosition;
+  /** How much the sinks were given before this position. */
+  given: number;
 }
 
 /** How many batches may wait for their confirmation before reading goes on without recording more positions. */
 const MAX_UNCONFIRMED = 256;
+/** Bytes of lines that sinks may have been given beyond the position that is held: what may come twice after a crash. */
+export const MAX_UNHELD_BYTES = 64 * 1024;
+const LOOK_MS = 50;
+const UNREAD = "the task ended, and its output could not be read to the end in time";
 
 /**
  * One task's way from its source to its sinks: reads a batch, gives it to every sink, waits for room, and confirms the position
  * behind the last batch that every sink has delivered.
+ *
+ * INVARIANT: no batch is given to the sinks while, with it, more than {@link MAX_UNHELD_BYTES} would lie beyond the newest position
+ * that is held, unless one line alone is longer, or a sink has made no progress for so long that it does not count any more.
  */
 export class Pipeline {
   readonly #parts: PipelineParts;
   readonly #running: Promise<void>;
   #batch = 0;
-  #unconfirmed: Array<{ batch: number; position: LogPosition }> = [];
+  #unconfirmed: Unconfirmed[] = [];
+  /** Bytes of lines that the sinks were given; how many of them lie before the newest position told, and before the newest held. */
+  #given = 0;
+  #told = 0;
+  #held = 0;
+  #wakeHeld: () => void = () => {};
+  #limit: AbortSignal | undefined;
   #stopping = false;
   #draining = false;
   #closed = false;
@@ -60,6 +85,7 @@ export class Pipeline {
     const { source, sinks } = this.#parts;
     this.#stopping = true;
     this.#draining = drain;
+    this.#limit = signal;
     source.wake();
     const aborted = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
     const lookAgain = setInterval(() => source.wake(), 50);
@@ -74,6 +100,7 @@ export class Pipeline {
       await Promise.race([Promise.all(sinks.map((sink) => sink.drained(signal))), aborted]);
       this.#confirm();
     }
+    if (drain && signal.aborted && (source.lag() ?? 0) > 0) this.#parts.onGap(UNREAD);
     const statistics = this.statistics();
     this.close(drain);
     return { ...statistics, sinks: sinks.map((sink) => sink.statistics()) };
@@ -126,6 +153,9 @@ export class Pipeline {
   /** One batch; false when there was nothing. */
   async #step(): Promise<boolean> {
     const { source, sinks } = this.#parts;
+    await this.#untilHeld();
+    if (this.#closed || (this.#stopping && !this.#draining)) return false;
+    const given = this.#given;
     const before = this.#parts.multiLine === undefined ? undefined : source.position();
     const some = source.read((line) => this.#take(line));
     if (!some) return false;
@@ -135,7 +165,7 @@ export class Pipeline {
     const holding = this.#parts.multiLine?.holding === true;
     const position = holding ? (events > 0 ? before : undefined) : source.position();
     if (position !== undefined) {
-      this.#unconfirmed.push({ batch: this.#batch, position });
+      this.#unconfirmed.push({ batch: this.#batch, position, given: holding ? given : this.#given });
       if (this.#unconfirmed.length > MAX_UNCONFIRMED) this.#unconfirmed.splice(MAX_UNCONFIRMED / 2, 1);
     }
     this.#confirm();
@@ -155,8 +185,33 @@ export class Pipeline {
     multiLine?.expire((line) => this.#collect(line));
     if (this.#collected.length > 0) this.#deliver();
     const position = source.position();
-    if (multiLine !== undefined && !multiLine.holding && position !== undefined) this.#unconfirmed.push({ batch: this.#batch, position });
+    if (multiLine !== undefined && !multiLine.holding && position !== undefined)
+      this.#unconfirmed.push({ batch: this.#batch, position, given: this.#given });
     this.#say(this.#sinkProblem());
+  }
+
+  /** Waits until another batch may be given to the sinks. */
+  async #untilHeld(): Promise<void> {
+    const over = (): boolean => this.#closed || (this.#stopping && (!this.#draining || this.#limit?.aborted === true));
+    while (this.#given - this.#held + BATCH_BYTES > MAX_UNHELD_BYTES && !over()) {
+      this.#confirm(true);
+      if (this.#given - this.#held + BATCH_BYTES <= MAX_UNHELD_BYTES) return;
+      // A source without positions has nothing to wait for.
+      if (this.#unconfirmed.length === 0 && this.#told === this.#held) return;
+      await this.#changed();
+    }
+  }
+
+  /** A position is held, a sink has delivered something, or a moment is over. */
+  async #changed(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const some = new Promise<void>((resolve) => {
+      this.#wakeHeld = resolve;
+      timer = setTimeout(resolve, LOOK_MS);
+    });
+    const sinks = this.#unconfirmed.length === 0 ? [] : this.#parts.sinks.filter((sink) => sink.confirmed() < this.#batch);
+    await Promise.race([some, ...sinks.map((sink) => sink.progress())]);
+    clearTimeout(timer);
   }
 
   #take(line: Line): void {
@@ -178,7 +233,9 @@ export class Pipeline {
     const lines = this.#collected;
     this.#collected = [];
     this.#batch += 1;
-    if (lines.length > 0) for (const sink of this.#parts.sinks) sink.write(lines, this.#batch);
+    if (lines.length === 0) return;
+    for (const line of lines) this.#given += line.end - line.start + 1;
+    for (const sink of this.#parts.sinks) sink.write(lines, this.#batch);
   }
 
   #flush(): void {
@@ -187,13 +244,23 @@ export class Pipeline {
     this.#deliver();
   }
 
-  #confirm(): void {
-    if (this.#unconfirmed.length === 0) return;
+  /** Tells the newest position that every sink has delivered; `urgent` also has it sent on at once, and whatever was told before. */
+  #confirm(urgent = false): void {
     let confirmed = Number.POSITIVE_INFINITY;
     for (const sink of this.#parts.sinks) confirmed = Math.min(confirmed, sink.confirmed());
-    let position: LogPosition | undefined;
-    while (this.#unconfirmed.length > 0 && (this.#unconfirmed[0]?.batch ?? 0) <= confirmed) position = this.#unconfirmed.shift()?.position;
-    if (position !== undefined) this.#parts.onPosition(position);
+    let last: Unconfirmed | undefined;
+    while (this.#unconfirmed.length > 0 && (this.#unconfirmed[0]?.batch ?? 0) <= confirmed) last = this.#unconfirmed.shift();
+    if (last === undefined) {
+      if (urgent && this.#told > this.#held) this.#parts.hurry();
+      return;
+    }
+    const { position, given } = last;
+    this.#told = Math.max(this.#told, given);
+    this.#parts.onPosition(position, () => {
+      this.#held = Math.max(this.#held, given);
+      this.#wakeHeld();
+    });
+    if (urgent) this.#parts.hurry();
   }
 
   #sinkProblem(): string | undefined {

@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { createSocket } from "node:dgram";
-import { appendFileSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
+import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
 import { freePort, tempDir, waitFor } from "@berth/test-harness";
 import { LogRelay, type RelayEvents } from "./relay.ts";
-import type { FollowRequest, LogPosition } from "./types.ts";
+import type { FollowRequest, LastLogs, LogPosition } from "./types.ts";
 
 const docker = { url: "unix:///nowhere", socketPath: "/nowhere" };
 
@@ -285,15 +287,16 @@ test("pushed bytes survive whatever they are, and pipes get them as output", asy
   relay.push({ taskKey: "t", stream: "stdout", bytes: Buffer.from("B\nend") });
   const stopped = relay.stop({ ...drain, deadline: soon() });
   await waitFor(() => {
-    const last = told.output.at(-1);
-    if (last !== undefined) relay.outputTaken({ id: last.id });
+    for (const { id } of told.output) relay.outputTaken({ id });
     return Buffer.concat(told.output.map(({ bytes }) => bytes)).includes("end");
   });
-  await stopped;
+  for (const { id } of told.output) relay.outputTaken({ id });
+  const statistics = await stopped;
 
   const expected = Buffer.concat([Buffer.from([0xff, 0xfe, 0x00, 10]), Buffer.from("AB\nend\n")]);
   assert.deepEqual(readFileSync(join(folder.path, "f")), expected);
   assert.deepEqual(Buffer.concat(told.output.map(({ bytes }) => bytes)), expected);
+  assert.deepEqual([statistics?.sinks[0]?.sent, statistics?.sinks[0]?.dropped], [3, {}]);
   relay.close();
 });
 
@@ -354,7 +357,6 @@ test("a sandbox file is rotated at its size, and a symbolic link is refused", as
   await using folder = await tempDir("lr");
   mkdirSync(join(folder.path, "victim"));
   writeFileSync(join(folder.path, "c.log"), Array.from({ length: 3_000 }, () => record(`${"x".repeat(99)}\n`)).join(""));
-  const { symlinkSync, statSync } = await import("node:fs");
   symlinkSync(join(folder.path, "victim/file"), join(folder.path, "stderr"));
   appendFileSync(join(folder.path, "c.log"), record("to a link\n", "stderr"));
   const { relay } = relayWith();
@@ -398,6 +400,167 @@ test("last logs copy what is newer, the end of it where it is too much, and tell
   });
   assert.match(gone.problem ?? "", /ENOENT/);
   relay.close();
+});
+
+test("what a task puts in the place of its output is not read: symbolic links, FIFOs, folders, also under names of rotated files", async () => {
+  await using folder = await tempDir("lr");
+  const secret = join(folder.path, "secret");
+  writeFileSync(secret, "root:$6$secret\n");
+  writeFileSync(`${secret}.gz`, gzipSync("root:$6$secret\n"));
+  const sandbox = { stdoutPath: join(folder.path, "stdout"), stderrPath: join(folder.path, "stderr"), writable: true };
+  const source = { kind: "text", stdoutPath: sandbox.stdoutPath, stderrPath: sandbox.stderrPath } as const;
+  const { relay } = relayWith();
+  const last = (): Promise<LastLogs> => relay.lastLogs({ taskKey: "t", source, sandbox, since: 0, alreadyInSandbox: true });
+
+  symlinkSync(secret, sandbox.stdoutPath);
+  writeFileSync(sandbox.stderrPath, "own words\n");
+  assert.match((await last()).problem ?? "", /stdout is not a regular file and is not read/);
+  await assert.rejects(relay.readOpen({ source }), /stdout is not a regular file and is not read/);
+  rmSync(sandbox.stdoutPath);
+  await promisify(execFile)("mkfifo", [sandbox.stdoutPath]);
+  assert.match((await last()).problem ?? "", /stdout is not a regular file and is not read/);
+  rmSync(sandbox.stdoutPath);
+  mkdirSync(sandbox.stdoutPath);
+  assert.match((await last()).problem ?? "", /stdout is not a regular file and is not read/);
+  rmSync(sandbox.stdoutPath, { recursive: true });
+
+  writeFileSync(sandbox.stdoutPath, "live\n");
+  symlinkSync(secret, `${sandbox.stdoutPath}.1`);
+  symlinkSync(`${secret}.gz`, `${sandbox.stdoutPath}.2.gz`);
+  await promisify(execFile)("mkfifo", [`${sandbox.stdoutPath}.3`]);
+  await promisify(execFile)("mkfifo", [`${sandbox.stdoutPath}.4.gz`]);
+  assert.deepEqual(await last(), { lines: ["live", "own words"], written: 0, truncated: false });
+  relay.close();
+});
+
+test("a packed part that cannot be unpacked is a counted gap", async () => {
+  await using folder = await tempDir("lr");
+  writeFileSync(join(folder.path, "c.log.2.gz"), gzipSync(record("oldest\n")));
+  writeFileSync(join(folder.path, "c.log.1.gz"), "this was never packed");
+  writeFileSync(join(folder.path, "c.log"), record("newest\n"));
+  const { relay } = relayWith();
+  relay.follow(request(folder.path));
+  await waitFor(() => relay.stats().tasks[0]?.lines === 2);
+  const statistics = await relay.stop({ ...drain, deadline: soon() });
+  relay.close();
+
+  assert.equal(readFileSync(join(folder.path, "stdout"), "utf8"), "oldest\nnewest\n");
+  assert.deepEqual([statistics?.gaps, statistics?.lastGap?.includes("c.log.1.gz cannot be unpacked")], [1, true]);
+});
+
+test("files that are gone before anybody looked are counted; one that was seen is read to its end all the same", async () => {
+  await using folder = await tempDir("lr");
+  const path = join(folder.path, "c.log");
+  writeFileSync(path, record("seen\n"));
+  const { relay, told } = relayWith();
+  relay.follow(request(folder.path));
+  await waitFor(() => told.positions.size === 1);
+  // Two rotations with max-file=2 in one moment: the second file is never seen.
+  appendFileSync(path, record("seen to its end\n"));
+  rmSync(path);
+  writeFileSync(`${path}.1`, record("later\n"));
+  writeFileSync(path, record("last\n"));
+  await waitFor(() => relay.stats().tasks[0]?.lines === 4);
+  const statistics = await relay.stop({ ...drain, deadline: soon() });
+  relay.close();
+
+  assert.equal(readFileSync(join(folder.path, "stdout"), "utf8"), "seen\nseen to its end\nlater\nlast\n");
+  assert.deepEqual(
+    [statistics?.gaps, statistics?.lastGap],
+    [1, "the log was rotated faster than it could be read, and Docker deleted some of it"],
+  );
+});
+
+test("the sinks are never given more than 64 KiB beyond the position that is held", async () => {
+  await using folder = await tempDir("lr");
+  const text = Array.from({ length: 20_000 }, (_, i) => record(`line ${i} ${"x".repeat(40)}\n`)).join("");
+  writeFileSync(join(folder.path, "c.log"), text);
+  const held: Array<() => void> = [];
+  const slow = new LogRelay(
+    { docker },
+    {
+      positions: () => new Promise((resolve) => held.push(resolve)),
+      output: () => {},
+      problem: () => {},
+      log: () => {},
+    },
+  );
+  const written = (): number => statSync(join(folder.path, "stdout"), { throwIfNoEntry: false })?.size ?? 0;
+
+  slow.follow(request(folder.path));
+  let before = 0;
+  for (let round = 0; round < 5; round++) {
+    await waitFor(() => held.length === 1);
+    // More would come at once if nothing held it back.
+    for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
+    assert.ok(written() - before <= 64 * 1024, `${written() - before} bytes beyond the position`);
+    assert.ok(written() > before);
+    before = written();
+    held.shift()?.();
+  }
+  const release = setInterval(() => held.shift()?.(), 1);
+  await waitFor(() => slow.stats().tasks[0]?.lagBytes === 0);
+  const stopped = await slow.stop({ ...drain, deadline: soon() });
+  clearInterval(release);
+  slow.close();
+
+  assert.equal(stopped?.lines, 20_000);
+});
+
+test("a task that ends before its output was read for the first time loses none of it", async () => {
+  await using folder = await tempDir("lr");
+  writeFileSync(join(folder.path, "c.log"), record("all of it\n"));
+  const { relay } = relayWith();
+  relay.follow(request(folder.path));
+
+  assert.equal((await relay.stop({ ...drain, deadline: soon() }))?.lines, 1);
+  assert.equal(readFileSync(join(folder.path, "stdout"), "utf8"), "all of it\n");
+  relay.close();
+});
+
+test("a worker that does not take its output holds the position back, and the source; nothing is lost", async () => {
+  await using folder = await tempDir("lr");
+  writeFileSync(join(folder.path, "c.log"), Array.from({ length: 5_000 }, (_, i) => record(`line ${i} ${"x".repeat(80)}\n`)).join(""));
+  const { relay, told } = relayWith();
+  const sandbox = { stdoutPath: join(folder.path, "stdout"), stderrPath: join(folder.path, "stderr"), writable: false };
+  const given = (): string => Buffer.concat(told.output.map(({ bytes }) => bytes)).toString();
+
+  relay.follow(request(folder.path, { sandbox }));
+  await waitFor(() => told.output.length === 1);
+  for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(told.output.length, 1);
+  assert.equal(told.positions.size, 0);
+  assert.ok((relay.stats().tasks[0]?.bytes ?? 0) <= 128 * 1024);
+  const stopped = relay.stop({ ...drain, deadline: soon() });
+  await waitFor(() => {
+    for (const { id } of told.output) relay.outputTaken({ id });
+    return given().includes("line 4999");
+  });
+  for (const { id } of told.output) relay.outputTaken({ id });
+
+  assert.deepEqual((await stopped)?.sinks[0]?.dropped, {});
+  assert.equal(given().match(/^line \d+/gm)?.length, 5_000);
+  relay.close();
+});
+
+test("last output of more than the worker is given at a time comes whole by pipe, and is given before the answer", async () => {
+  await using folder = await tempDir("lr");
+  writeFileSync(join(folder.path, "c.log"), Array.from({ length: 60_000 }, (_, i) => record(`line ${i} ${"x".repeat(80)}\n`)).join(""));
+  const { relay, told } = relayWith();
+  const { source } = request(folder.path);
+  const sandbox = { stdoutPath: join(folder.path, "stdout"), stderrPath: join(folder.path, "stderr"), writable: false };
+  const taking = setInterval(() => {
+    for (const { id } of told.output) relay.outputTaken({ id });
+  }, 1);
+
+  const last = await relay.lastLogs({ taskKey: "t", source, sandbox, since: 0, alreadyInSandbox: false });
+  clearInterval(taking);
+  relay.close();
+
+  const bytes = Buffer.concat(told.output.map((output) => output.bytes));
+  assert.equal(last.problem, undefined);
+  assert.equal(last.written, bytes.length);
+  assert.equal(bytes.toString().match(/^line \d+/gm)?.length, 60_000);
 });
 
 test("reading: the last lines, then what comes", async () => {

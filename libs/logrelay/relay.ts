@@ -48,16 +48,16 @@ export interface RelayStart {
 }
 
 export interface RelayEvents {
-  positions(batch: Array<{ taskKey: string; position: LogPosition }>): void;
+  /** Resolves when they are where they outlive this thread; reading waits for that. */
+  positions(batch: Array<{ taskKey: string; position: LogPosition }>): Promise<void> | undefined;
   output(event: { id: number; taskKey: string; stream: StreamName; bytes: Uint8Array }): void;
   problem(event: { taskKey: string; problem: string | undefined }): void;
   log(line: ThreadLogLine): void;
 }
 
 export const MAX_LINE_BYTES = 1024 * 1024;
-/** Positions go out together after this long, or at once when one source moved on by so many bytes: a batch of it. */
+/** Positions go out together after this long, or at once when reading waits for one. */
 const POSITIONS_MS = 200;
-const POSITION_BYTES = { file: 64 * 1024, time: 64 * 1024, text: 16 * 1024, pushed: 16 * 1024 } as const;
 const RETRY_SOURCE_MS = 1_000;
 
 type RemoteHead = Pick<RemoteSinkOptions, "type" | "leftBehind" | "queueBytes" | "until">;
@@ -68,8 +68,6 @@ interface Followed {
   /** The first attempt to open its source, whatever came of it. */
   opened: Promise<void>;
   ended: AbortController;
-  /** How far the position is that was told last, in bytes. */
-  toldBytes?: number;
 }
 
 /** All log work of a host: a pipeline per task, and one way to each receiver whatever the number of tasks. */
@@ -85,6 +83,8 @@ export class LogRelay implements LogThreadMethods {
   readonly #readers = new Map<number, LogReader>();
   readonly #outputs = new Map<number, () => void>();
   readonly #positions = new Map<string, LogPosition>();
+  /** Told when the positions above are held. */
+  #holding: Array<() => void> = [];
   #positionsTimer: NodeJS.Timeout | undefined;
   #nextId = 1;
 
@@ -146,6 +146,10 @@ export class LogRelay implements LogThreadMethods {
     return (await this.#readers.get(id)?.next(signal)) ?? [];
   }
 
+  readFinish({ id }: { id: number }): void {
+    this.#readers.get(id)?.finish();
+  }
+
   readClose({ id }: { id: number }): void {
     this.#readers.get(id)?.close();
     this.#readers.delete(id);
@@ -203,12 +207,15 @@ export class LogRelay implements LogThreadMethods {
           source: opened,
           sinks: this.#sinks(request),
           maxLineBytes,
-          onPosition: (position) => this.#position(taskKey, position),
+          onPosition: (position, held) => this.#position(taskKey, position, held),
+          hurry: () => this.#flushPositions(),
+          onGap,
           onProblem: (problem) => this.#events.problem({ taskKey, problem }),
           onClosed: (statistics) => this.#ended.add(statistics),
           ...(multiLine === undefined ? {} : { multiLine }),
         });
         for (const reason of gaps) followed.pipeline.gap(reason);
+        tried();
         if (said) this.#events.problem({ taskKey, problem: undefined });
         return;
       } catch (error) {
@@ -368,38 +375,24 @@ export class LogRelay implements LogThreadMethods {
     };
   }
 
-  #position(taskKey: string, position: LogPosition): void {
+  #position(taskKey: string, position: LogPosition, held: () => void): void {
     this.#positions.set(taskKey, position);
+    this.#holding.push(held);
     this.#positionsTimer ??= setTimeout(() => this.#flushPositions(), POSITIONS_MS);
-    const followed = this.#tasks.get(taskKey);
-    if (followed === undefined) return;
-    followed.toldBytes ??= bytesTo(followed.request.position ?? position);
-    if (bytesTo(position) - followed.toldBytes >= POSITION_BYTES[position.kind]) this.#flushPositions();
   }
 
   #flushPositions(): void {
     clearTimeout(this.#positionsTimer);
     this.#positionsTimer = undefined;
     if (this.#positions.size === 0) return;
-    for (const [taskKey, position] of this.#positions) {
-      const followed = this.#tasks.get(taskKey);
-      if (followed !== undefined) followed.toldBytes = bytesTo(position);
-    }
-    this.#events.positions([...this.#positions].map(([taskKey, position]) => ({ taskKey, position })));
+    const holding = this.#holding;
+    this.#holding = [];
+    const taken = this.#events.positions([...this.#positions].map(([taskKey, position]) => ({ taskKey, position })));
     this.#positions.clear();
-  }
-}
-
-/** How far a position is in its source, in bytes; 0 where that is not known. */
-function bytesTo(position: LogPosition): number {
-  switch (position.kind) {
-    case "file":
-      return position.offset;
-    case "text":
-      return position.stdout.offset + position.stderr.offset;
-    case "pushed":
-      return position.stdout + position.stderr;
-    case "time":
-      return 0;
+    const tell = (): void => {
+      for (const held of holding) held();
+    };
+    if (taken === undefined) tell();
+    else void taken.then(tell);
   }
 }

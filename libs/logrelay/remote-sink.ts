@@ -82,6 +82,10 @@ export class RemoteSink implements Sink {
     return first.batch - 1;
   }
 
+  progress(): Promise<void> {
+    return this.#changed();
+  }
+
   async room(): Promise<void> {
     while (this.#queued >= HIGH_WATER && !this.#stuck() && this.#options.transport.alive) await this.#changed();
   }

@@ -9,7 +9,7 @@ import type { SinkConfig } from "./types.ts";
 const COUNT = 3_000;
 
 function relay(): LogRelay {
-  const events = { positions: () => {}, output: () => {}, problem: () => {}, log: () => {} };
+  const events = { positions: () => undefined, output: () => {}, problem: () => {}, log: () => {} };
   return new LogRelay({ docker: { url: "unix:///nowhere", socketPath: "/nowhere" } }, events);
 }
 

@@ -227,7 +227,7 @@ async function relayed(
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const address = `127.0.0.1:${(server.address() as { port: number }).port}`;
-  const events = { positions: () => {}, output: () => {}, problem: () => {}, log: () => {} };
+  const events = { positions: () => undefined, output: () => {}, problem: () => {}, log: () => {} };
   const relay = new LogRelay({ docker: { url: "unix:///nowhere", socketPath: "/nowhere" } }, events);
   const { feed, ...request } = await source(relay, folder.path);
   const scraping: ScrapeOptions = { format: "logstash", all: true, ignoredKeys: [], ...options };

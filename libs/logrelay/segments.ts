@@ -1,46 +1,71 @@
-import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readdirSync, readSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { gunzipSync } from "node:zlib";
 
 /** More than this is not unpacked into memory; its lines are a counted gap. */
 const MAX_UNPACKED = 512 * 1024 * 1024;
+/** Whoever writes the log may put any number of files beside it: only so many of the newest are looked at. */
+const MAX_SEGMENTS = 1000;
+/** Where gzip says how much is packed. */
+const TRAILER_BYTES = 4;
 
-/** One file of a rotated log, open or unpacked. It stays readable when its name is gone. */
+/**
+ * One file of a rotated log, held open. It stays readable when its name is gone. A packed one is unpacked when it is first read.
+ *
+ * INVARIANT: only regular files are read, and no symbolic link is followed: a task can put anything into its sandbox, and this
+ * process may read what the task may not.
+ */
 export class Segment {
   readonly name: string;
+  /** Empty for a packed file: its inode says nothing of the one that was packed. */
   readonly inode: string;
-  readonly #fd: number | undefined;
-  readonly #unpacked: Buffer | undefined;
+  readonly packed: boolean;
+  /** Why a packed file cannot be read; it counts as empty then. */
+  problem: string | undefined;
+  readonly #fd: number;
+  #unpacked: Buffer | undefined;
 
-  private constructor(name: string, inode: string, fd: number | undefined, unpacked: Buffer | undefined) {
+  private constructor(name: string, inode: string, fd: number, packed: boolean) {
     this.name = name;
-    this.inode = inode;
+    this.inode = packed ? "" : inode;
+    this.packed = packed;
     this.#fd = fd;
-    this.#unpacked = unpacked;
   }
 
-  /** Throws ENOENT when rotation was faster, and what zlib says of a file that is being packed. */
+  /** Throws ENOENT when rotation was faster, {@link NotRegularError} for anything but a regular file. */
   static open(path: string): Segment {
-    if (path.endsWith(".gz")) return new Segment(path, "", undefined, gunzipSync(readFileSync(path), { maxOutputLength: MAX_UNPACKED }));
-    const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    const { ino } = fstatSync(fd, { bigint: true });
-    return new Segment(path, String(ino), fd, undefined);
-  }
-
-  /** A packed file never changes; the others may grow until a newer one exists. */
-  get packed(): boolean {
-    return this.#unpacked !== undefined;
+    // A FIFO without a writer would hold up the open without O_NONBLOCK.
+    const fd = openFile(path);
+    const stat = fstatSync(fd, { bigint: true });
+    if (stat.isFile()) return new Segment(path, String(stat.ino), fd, path.endsWith(".gz"));
+    closeSync(fd);
+    throw new NotRegularError(path);
   }
 
   size(): number {
-    return this.#unpacked?.length ?? (this.#fd === undefined ? 0 : fstatSync(this.#fd).size);
+    if (!this.packed) return fstatSync(this.#fd).size;
+    if (this.problem !== undefined) return 0;
+    if (this.#unpacked !== undefined) return this.#unpacked.length;
+    const trailer = Buffer.alloc(TRAILER_BYTES);
+    const at = fstatSync(this.#fd).size - TRAILER_BYTES;
+    return at >= 0 && readSync(this.#fd, trailer, 0, TRAILER_BYTES, at) === TRAILER_BYTES ? trailer.readUInt32LE() : 0;
+  }
+
+  /** When it was written to last, milliseconds since the epoch. */
+  modifiedMs(): number {
+    return fstatSync(this.#fd).mtimeMs;
+  }
+
+  /** Nothing but this reader keeps it on the disk. */
+  deleted(): boolean {
+    return fstatSync(this.#fd).nlink === 0;
   }
 
   /** Reads into `target` from `position`; returns the bytes read. */
   read(target: Buffer, position: number): number {
-    if (this.#unpacked !== undefined)
-      return this.#unpacked.copy(target, 0, position, Math.min(this.#unpacked.length, position + target.length));
-    return this.#fd === undefined ? 0 : readSync(this.#fd, target, 0, target.length, position);
+    if (!this.packed) return readSync(this.#fd, target, 0, target.length, position);
+    const all = this.#content();
+    return all.copy(target, 0, position, Math.min(all.length, position + target.length));
   }
 
   /** The last bytes before `position`. */
@@ -50,8 +75,50 @@ export class Segment {
     return target.subarray(0, this.read(target, start));
   }
 
+  /** Gives back the memory of a packed file until it is read again. */
+  release(): void {
+    this.#unpacked = undefined;
+  }
+
   close(): void {
-    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.release();
+    closeSync(this.#fd);
+  }
+
+  #content(): Buffer {
+    if (this.problem !== undefined) return Buffer.alloc(0);
+    if (this.#unpacked !== undefined) return this.#unpacked;
+    try {
+      const { size } = fstatSync(this.#fd);
+      if (size > MAX_UNPACKED) throw new Error(`it has more than ${MAX_UNPACKED} bytes`);
+      const packed = Buffer.allocUnsafeSlow(size);
+      const length = readSync(this.#fd, packed, 0, size, 0);
+      this.#unpacked = gunzipSync(packed.subarray(0, length), { maxOutputLength: MAX_UNPACKED });
+      return this.#unpacked;
+    } catch (error) {
+      this.problem = `${this.name} cannot be unpacked: ${(error as Error).message}`;
+      return Buffer.alloc(0);
+    }
+  }
+}
+
+/** What is to be read is a symbolic link, a FIFO, a folder … */
+export class NotRegularError extends Error {
+  override readonly name = "NotRegularError";
+
+  constructor(path: string) {
+    super(`${path} is not a regular file and is not read`);
+  }
+}
+
+function openFile(path: string): number {
+  try {
+    return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    // A symbolic link, and a socket.
+    if (code === "ELOOP" || code === "ENXIO") throw new NotRegularError(path);
+    throw error;
   }
 }
 
@@ -61,11 +128,11 @@ export function listSegments(path: string): string[] {
   const numbered = new Map<number, string>();
   for (const entry of readdirSync(dirname(path))) {
     if (!entry.startsWith(`${name}.`)) continue;
-    const match = /^(\d+)(\.gz)?$/.exec(entry.slice(name.length + 1));
+    const match = /^(\d{1,9})(\.gz)?$/.exec(entry.slice(name.length + 1));
     if (match === null) continue;
     const number = Number(match[1]);
     if (match[2] === undefined || !numbered.has(number)) numbered.set(number, entry);
   }
   const old = [...numbered].sort(([a], [b]) => b - a).map(([, entry]) => join(dirname(path), entry));
-  return [...old, path];
+  return [...old.slice(-MAX_SEGMENTS), path];
 }

@@ -8,6 +8,8 @@ export interface Sink {
   write(lines: readonly Line[], batch: number): void;
   /** Every batch up to this one is delivered, or dropped and counted. Infinity for a sink that must not hold the position back. */
   confirmed(): number;
+  /** Resolves when more may be confirmed, or after a moment. */
+  progress(): Promise<void>;
   /** Resolves when there is room for another batch, or when the receiver is away and waiting is no use. */
   room(): Promise<void>;
   /** Resolves when all that was written is delivered or dropped, or when waiting is no use. */

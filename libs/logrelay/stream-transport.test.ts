@@ -91,7 +91,7 @@ class Sender implements Disposable {
     sink: Omit<LogstashSink, "type" | "transport"> & { transport?: "udp" },
     more: { keepLeftMs?: number } = {},
   ): Promise<Sender> {
-    const events = { positions: () => {}, output: () => {}, problem: () => {}, log: () => {} };
+    const events = { positions: () => undefined, output: () => {}, problem: () => {}, log: () => {} };
     const relay = new LogRelay({ docker: { url: "unix:///nowhere", socketPath: "/nowhere" }, ...more }, events);
     const sinks = [{ type: "logstash", transport: "tcp", ...sink } as const];
     relay.follow({ taskKey: "t", source: { kind: "pushed" }, sinks, fields: {}, hostname: "h" });

@@ -46,7 +46,7 @@ function certificate(name: string, by: string, names: string, days = "2"): void 
 
 /** A task whose lines go to a TLS syslog receiver. */
 async function send(address: string, tls: TlsOptions): Promise<{ relay: LogRelay; write(lines: string[]): void; sink(): SinkStatistics }> {
-  const events = { positions: () => {}, output: () => {}, problem: () => {}, log: () => {} };
+  const events = { positions: () => undefined, output: () => {}, problem: () => {}, log: () => {} };
   const relay = new LogRelay({ docker: { url: "unix:///nowhere", socketPath: "/nowhere" } }, events);
   const sinks = [{ type: "syslog", transport: "tls", address, tls } as const];
   relay.follow({ taskKey: "t", source: { kind: "pushed" }, sinks, fields: { ServiceName: "svc" }, hostname: "host1" });

@@ -267,12 +267,12 @@ export interface LastLogsRequest {
   maxBytes?: number;
   /** Nothing is written because the sandbox has it already (ContainerLogsStdout, or a command task's inherited output). */
   alreadyInSandbox: boolean;
-  /** Lines returned for the status message. Default 5, at most 512 bytes each. */
+  /** Lines returned for the status message. Default 5. Whoever shows them hides secrets first and cuts them then. */
   lines?: number;
 }
 
 export interface LastLogs {
-  /** The last lines of both streams as they came, not redacted. */
+  /** The last lines of both streams as they came, not redacted, at most 16 KiB of each. */
   lines: string[];
   written: number;
   truncated: boolean;
@@ -316,6 +316,8 @@ export interface LogThreadMethods {
   readOpen(request: ReadRequest): Promise<number>;
   /** At least one line, or none at the end. */
   readNext(request: { id: number }, signal?: AbortSignal): Promise<ReadLine[]>;
+  /** Nothing more is written: a reader that follows comes to its end. */
+  readFinish(request: { id: number }): void;
   readClose(request: { id: number }): void;
   /** The listener of an `output` event has taken it. */
   outputTaken(request: { id: number }): void;

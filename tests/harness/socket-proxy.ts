@@ -18,6 +18,8 @@ export interface SocketProxy extends AsyncDisposable {
   openRequests(): string[];
   /** From now on bytes are held back in both directions, as by a dockerd that hangs; `false` lets them flow again. */
   freeze(frozen: boolean): void;
+  /** The connections that are open now bring nothing any more; new ones work. */
+  stall(): void;
   /** Cuts every connection; new ones are accepted. */
   cut(): void;
   stop(): Promise<void>;
@@ -68,6 +70,10 @@ export async function startSocketProxy(host: string): Promise<SocketProxy> {
     }
   }
 
+  function stall(): void {
+    for (const [client, { upstream }] of pairs) hold(client, upstream);
+  }
+
   function cut(): void {
     for (const client of pairs.keys()) client.destroy();
   }
@@ -93,6 +99,7 @@ export async function startSocketProxy(host: string): Promise<SocketProxy> {
     },
     openRequests: () => [...pairs.values()].map(({ request }) => request),
     freeze,
+    stall,
     cut,
     stop,
     [Symbol.asyncDispose]: stop,

@@ -51,9 +51,9 @@ export function addOperatorCommands(cli: Command): void {
     .command("events")
     .description("show what happened to tasks")
     .option("-f, --follow", "go on as it happens")
-    .option("--since <duration>", "only what is newer than this (10m)", duration)
+    .option("--since <time>", "only what is newer than this long ago (10m) or this time (2026-01-31T12:00:00Z)", moment)
     .action(async (options: { follow?: boolean; since?: number }) => {
-      const query = new URLSearchParams({ since: String(options.since === undefined ? 0 : Date.now() - options.since) });
+      const query = new URLSearchParams({ since: String(options.since ?? 0) });
       if (options.follow === true) query.set("follow", "true");
       for await (const event of admin().lines<HostEvent>(`/v1/events?${query}`)) {
         print(
@@ -68,18 +68,18 @@ export function addOperatorCommands(cli: Command): void {
     .command("logs <task>")
     .description("show the output of a task")
     .option("-f, --follow", "go on as it writes")
-    .option("--since <duration>", "only what is newer than this (10m)", duration)
+    .option("--since <time>", "only what is newer than this long ago (10m) or this time (2026-01-31T12:00:00Z)", moment)
     .option("--tail <lines>", "only the last so many lines", count)
     .option("--stderr", "only what it wrote to stderr")
     .action(async (task: string, options: { follow?: boolean; since?: number; tail?: number; stderr?: boolean }) => {
       const query = new URLSearchParams();
       if (options.follow === true) query.set("follow", "true");
-      if (options.since !== undefined) query.set("since", String(Date.now() - options.since));
+      if (options.since !== undefined) query.set("since", String(options.since));
+      if (options.stderr === true) query.set("stream", "stderr");
       if (options.tail !== undefined) query.set("tail", String(options.tail));
       for await (const line of admin().lines<{ stream: "stdout" | "stderr"; text: string }>(
         `/v1/tasks/${encodeURIComponent(task)}/logs?${query}`,
       )) {
-        if (options.stderr === true && line.stream !== "stderr") continue;
         if (asJson()) print(JSON.stringify(line));
         else (line.stream === "stderr" ? process.stderr : process.stdout).write(`${line.text}\n`);
       }
@@ -172,6 +172,15 @@ function duration(text: string): number {
   const milliseconds = parseGoDuration(text);
   if (milliseconds === undefined) throw new InvalidArgumentError("a duration looks like 90s, 10m or 1h30m");
   return milliseconds;
+}
+
+/** A duration before now, RFC 3339, or seconds since the epoch, as `docker logs` has it; as milliseconds since the epoch. */
+function moment(text: string): number {
+  const ago = parseGoDuration(text);
+  if (ago !== undefined) return Math.max(0, Date.now() - ago);
+  const at = /^\d{9,11}(\.\d+)?$/.test(text) ? Number(text) * 1000 : /^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(text) : Number.NaN;
+  if (Number.isNaN(at)) throw new InvalidArgumentError("a time looks like 10m, 1h30m or 2026-01-31T12:00:00Z");
+  return Math.max(0, at);
 }
 
 function count(text: string): number {

@@ -125,9 +125,14 @@ async function readJson(request: IncomingMessage): Promise<unknown> {
 async function stream(response: ServerResponse, lines: AsyncIterable<string>, mask: (text: string) => string): Promise<void> {
   response.writeHead(200, { "content-type": "application/x-ndjson" });
   response.flushHeaders();
-  for await (const line of lines) {
-    if (response.destroyed) return;
-    if (!response.write(`${mask(line)}\n`)) await drained(response);
+  try {
+    for await (const line of lines) {
+      if (response.destroyed) return;
+      if (!response.write(`${mask(line)}\n`)) await drained(response);
+    }
+  } catch (error) {
+    // The status is sent already: the error is the last line.
+    response.write(`${mask(JSON.stringify({ error: error instanceof Error ? error.message : String(error) }))}\n`);
   }
   response.end();
 }

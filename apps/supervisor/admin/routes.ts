@@ -97,10 +97,14 @@ function readiness(parts: AdminParts): AdminHandler {
 function logQuery(query: AdminRequest["query"]): LogQuery {
   const since = numberOf(query, "since");
   const tail = numberOf(query, "tail");
+  const stream = query.get("stream");
+  if (stream !== null && stream !== "stdout" && stream !== "stderr")
+    throw new AdminError(400, `stream must be stdout or stderr, not "${stream}"`);
   return {
     follow: query.get("follow") === "true",
     ...(since === undefined ? {} : { since }),
     ...(tail === undefined ? {} : { tail }),
+    ...(stream === null ? {} : { streams: [stream] }),
   };
 }
 

@@ -11,6 +11,8 @@ import { lifeOf } from "./process-life.ts";
 /** An open connection to a worker, past its hello. */
 export interface WorkerConnection {
   send(message: SupervisorMessage): void;
+  /** Bytes sent that the worker has not read yet. */
+  readonly queuedBytes?: number;
   /** Ends the connection; a reason is logged, the worker sees an orderly end. */
   close(reason: string): void;
 }
@@ -68,6 +70,10 @@ export class Executor implements WorkerPort {
   /** Whether the process that said the last hello still runs. */
   life(): ReturnType<typeof lifeOf> {
     return lifeOf(this.#hello);
+  }
+
+  get queuedBytes(): number {
+    return this.#connection?.queuedBytes ?? 0;
   }
 
   send(message: SupervisorMessage): void {

@@ -64,6 +64,10 @@ class Peer implements WorkerConnection {
     this.#helloTimer = setTimeout(() => this.close("the peer said no hello"), HELLO_TIMEOUT_MS);
   }
 
+  get queuedBytes(): number {
+    return this.#socket.writableLength;
+  }
+
   send(message: SupervisorMessage): void {
     if (this.#over) return;
     this.#socket.write(encodeFrame(message, Buffer.from));

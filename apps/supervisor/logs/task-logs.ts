@@ -1,7 +1,8 @@
-import { statSync } from "node:fs";
+import { existsSync, lstatSync } from "node:fs";
 import { join } from "node:path";
 import { endOfSandboxFile, type LogLane, type LogPosition, type LogSource, type SandboxTarget, type SinkConfig } from "@berth/logrelay";
 import type { DescriptorKind } from "@berth/protocol";
+import { pause } from "@berth/retry";
 import type { Observed, TaskIdentity } from "@berth/runtime";
 import type { ContainerSummary, DockerEngine } from "@berth/runtime/docker/engine";
 import type { Executor } from "../executor/executor.ts";
@@ -28,6 +29,7 @@ export interface TaskLogsParts {
 const MAX_EARLY_BYTES = 8 * 1024 * 1024;
 /** What is still on its way when a task ends gets this long, milliseconds; then it is dropped and counted. */
 const DRAIN_BUDGET_MS = 5000;
+const LOOK_MS = 200;
 
 /** The output of one task: relayed while it runs, and its end copied to the sandbox when it failed or was killed. */
 export class TaskLogs implements LogPort {
@@ -45,6 +47,8 @@ export class TaskLogs implements LogPort {
   readonly #came: { stdout: number; stderr: number };
   #expected = { stdout: 0, stderr: 0 };
   #onCame: () => void = () => {};
+  /** Aborts when the task writes nothing more. */
+  readonly #over = new AbortController();
 
   constructor(parts: TaskLogsParts) {
     this.#parts = parts;
@@ -94,9 +98,11 @@ export class TaskLogs implements LogPort {
   }
 
   async finish(observed: Observed | undefined, outcome: Outcome, position: unknown): Promise<string[]> {
-    const { lane, identity, options, now, log } = this.#parts;
+    const { lane, identity, options, runtime, now, log } = this.#parts;
+    this.#over.abort();
     // One that was over before anybody saw it run, or that ended while no supervisor was there, has written all the same.
-    if (this.#following === undefined && (this.#earlySize > 0 || this.#way === "text" || this.#missing)) {
+    const written = this.#way === "text" || this.#missing || (runtime.kind === "docker" && observed?.state === "exited");
+    if (this.#following === undefined && (this.#earlySize > 0 || written)) {
       const sinks = this.#sinks(observed?.state === "exited" ? (observed.exit.startedAt ?? now()) : now());
       if (sinks.length > 0) {
         this.#following = this.#begin(sinks, position as LogPosition | undefined).catch((err: unknown) => {
@@ -116,7 +122,8 @@ export class TaskLogs implements LogPort {
         taskKey: key,
         source,
         sandbox: this.#sandbox(),
-        since: now() - options.logsSinceMs,
+        // Counted from its end, which may have come while no supervisor was there.
+        since: Math.min(now(), observed.exit.finishedAt || now()) - options.logsSinceMs,
         maxBytes: options.lastLogsBytes,
         alreadyInSandbox: source.kind === "text" || this.#sandboxFollowed,
       });
@@ -130,9 +137,16 @@ export class TaskLogs implements LogPort {
   }
 
   async *read(query: LogQuery, signal: AbortSignal): AsyncGenerator<LogLine> {
-    const source = await this.#findSource();
+    let source = await this.#findSource();
+    // Before its container is there nothing is written.
+    while (source === undefined && query.follow && !this.#over.signal.aborted && !signal.aborted) {
+      await pause(LOOK_MS);
+      source = await this.#findSource();
+    }
     if (source === undefined) return;
-    for await (const lines of this.#parts.lane.read({ source, ...query }, signal)) {
+    if (source.kind === "text" && query.since !== undefined)
+      throw new Error("the output of a command task has no times, so that nothing can be left out by them (--since); --tail can be used");
+    for await (const lines of this.#parts.lane.read({ source, ...query }, signal, this.#over.signal)) {
       for (const { stream, time, bytes } of lines) yield { stream, time, text: Buffer.from(bytes).toString("utf8") };
     }
   }
@@ -203,7 +217,7 @@ export class TaskLogs implements LogPort {
     if (this.#source === undefined) {
       const summary = await engine.inspect(runtime.name);
       if (summary !== undefined) {
-        this.#source = sourceOf(summary);
+        this.#source = await sourceOf(summary, async () => (await engine.info()).dockerRootDir);
         this.#labels = summary.labels;
       }
     }
@@ -220,16 +234,24 @@ export class TaskLogs implements LogPort {
 }
 
 /** Where a container's output is read from: the log file itself where its driver writes one, else dockerd. */
-export function sourceOf({ id, logDriver, logPath, tty }: ContainerSummary): LogSource | undefined {
+export async function sourceOf(
+  { id, logDriver, logPath, tty }: Pick<ContainerSummary, "id" | "logDriver" | "logPath" | "tty">,
+  dockerRoot: () => Promise<string>,
+): Promise<LogSource | undefined> {
   if (logDriver === "none") return undefined;
   if (logDriver === "json-file" && logPath !== "") return { kind: "json-file", path: logPath, containerId: id, tty };
+  if (logDriver === "local") {
+    // Docker names no path for this driver; it lies where the driver of every version so far has put it.
+    const path = join(await dockerRoot(), "containers", id, "local-logs", "container.log");
+    if (existsSync(path)) return { kind: "local-file", path, containerId: id, tty };
+  }
   return { kind: "api", containerId: id, tty };
 }
 
 function isFile(descriptor: DescriptorKind, path: string): boolean {
   if (descriptor.kind !== "file") return false;
   try {
-    const found = statSync(path, { bigint: true });
+    const found = lstatSync(path, { bigint: true });
     return found.isFile() && String(found.dev) === descriptor.device && String(found.ino) === descriptor.inode;
   } catch {
     return false;

@@ -48,6 +48,8 @@ export interface LogQuery {
   since?: number;
   /** Only the last so many lines of what is there already. */
   tail?: number;
+  /** Default: both. */
+  streams?: Array<"stdout" | "stderr">;
 }
 
 /** One line of a task's output as `berth logs` shows it. */
@@ -81,11 +83,12 @@ export interface LogPort {
   /** Begins (or, after a restart, resumes) to relay the task's output. */
   follow(observed: Observed, position: unknown): void;
   /**
+  /**
    * Sends what is still on its way (from `position` on where the task ended before it was followed), and for a task that failed or was
    * killed copies its last output to the sandbox. Bounded. Returns the last few lines, for the status message.
    */
   finish(observed: Observed | undefined, outcome: Outcome, position: unknown): Promise<string[]>;
-  /** The output so far and, with `follow`, as it comes, until the signal aborts. */
+  /** The output so far and, with `follow`, as it comes, until the task is over or the signal aborts. */
   read(query: LogQuery, signal: AbortSignal): AsyncIterable<LogLine>;
 }
 

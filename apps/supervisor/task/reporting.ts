@@ -6,6 +6,8 @@ import type { Outcome } from "./outcome.ts";
 
 /** A terminal message is shown in lists; the sandbox has the rest. */
 const LAST_LINES_IN_MESSAGE = 5;
+/** Characters. */
+const MAX_LINE_IN_MESSAGE = 512;
 
 type HealthReport = Pick<RequestedUpdate, "message" | "reason" | "checkStatus">;
 
@@ -104,12 +106,20 @@ export function terminalUpdate(
   mask: (text: string) => string,
 ): RequestedUpdate {
   const lines = outcome.state === "TASK_FAILED" ? lastLines.slice(-LAST_LINES_IN_MESSAGE) : [];
-  const message = lines.length === 0 ? outcome.message : `${outcome.message}; last output:\n${lines.join("\n")}`;
+  const message = mask(outcome.message);
   return {
     state: outcome.state,
-    message: mask(message),
+    message: lines.length === 0 ? message : `${message}; last output:\n${shortened(mask(lines.join("\n")))}`,
     ...(outcome.reason === undefined ? {} : { reason: outcome.reason }),
     ...(outcome.healthy === undefined ? {} : { healthy: outcome.healthy }),
     ...(exit === undefined ? {} : { labels: [{ key: "berth.exit-code", value: String(exit.exitCode) }] }),
   };
+}
+
+/** Cuts each line after its secrets were hidden: the first half of one would not be found. */
+function shortened(text: string): string {
+  return text
+    .split("\n")
+    .map((line) => (line.length > MAX_LINE_IN_MESSAGE ? `${line.slice(0, MAX_LINE_IN_MESSAGE).toWellFormed()}…` : line))
+    .join("\n");
 }

@@ -207,6 +207,37 @@ describe("a task", () => {
     assert.deepEqual(finishedAt, [beginning]);
   });
 
+  test("whose engine is to be asked again at its very end has its last output copied all the same", async () => {
+    const again: Hook = {
+      name: "again",
+      priority: 1,
+      timeoutMs: 5000,
+      failsTask: true,
+      describe: () => undefined,
+      stages: {
+        afterStop: async () => {
+          s.task.observeAgain();
+          return undefined;
+        },
+      },
+    };
+    const seen: unknown[] = [];
+    const finish = async (observed: unknown): Promise<string[]> => {
+      seen.push(observed);
+      return [];
+    };
+    const s = stage({ hooks: [again], parts: { logs: { follow: () => {}, read: async function* () {}, finish } } });
+    await state(s, "TASK_RUNNING");
+    s.runtime.exit(3);
+    s.task.observeAgain();
+    await waitFor(s.finished);
+
+    assert.deepEqual(
+      seen.map((observed) => (observed as { state?: string } | undefined)?.state),
+      ["exited"],
+    );
+  });
+
   test("whose last output cannot be had tells its end all the same", async () => {
     const s = stage({
       parts: { logs: { follow: () => {}, read: async function* () {}, finish: () => Promise.reject(new Error("no such container")) } },

@@ -622,10 +622,16 @@ export class Task {
     return { state: "absent", why: `its process is gone, but its exit status is unknown because the engine does not answer` };
   }
 
+  /** How the task's process was seen last; its end is known also while, after missed events, it is to be looked at again. */
+  get #lastSeen(): Observed | undefined {
+    const { id, exit } = this.#checkpoint;
+    return this.#observed ?? (id === undefined || exit === undefined ? undefined : { state: "exited", id, exit });
+  }
+
   async #copyLogs(): Promise<void> {
     try {
       this.#lastLines = await within(LAST_LOGS_BUDGET_MS, () =>
-        this.#parts.logs.finish(this.#observed, this.#checkpoint.outcome as Outcome, this.#checkpoint.logs),
+        this.#parts.logs.finish(this.#lastSeen, this.#checkpoint.outcome as Outcome, this.#checkpoint.logs),
       );
     } catch (error) {
       this.#note("warning", `its last output could not be copied: ${error instanceof Error ? error.message : String(error)}`);

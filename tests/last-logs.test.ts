@@ -1,0 +1,143 @@
+/** What a failed task leaves behind in its sandbox and in its last update. */
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { after, before, test } from "node:test";
+import { LocalSupervisor } from "@berth/cli/local-supervisor";
+import { program } from "@berth/cli/programs";
+import { LocalAgent, type LocalExecutor } from "@berth/mesos/local-agent";
+import { BUSYBOX_IMAGE, type Dockerd, sharedDockerd, type TempDir, tempDir, waitFor } from "@berth/test-harness";
+
+let docker: Dockerd;
+let folder: TempDir;
+let agent: LocalAgent;
+let supervisor: LocalSupervisor;
+
+before(async () => {
+  docker = await sharedDockerd();
+  folder = await tempDir("ll");
+  await startSupervisor();
+  agent = await LocalAgent.start({ workDirectory: `${folder.path}/agent`, checkpoint: true });
+});
+
+after(async () => {
+  await agent?.stop();
+  await supervisor?.stop();
+  await docker?.stop();
+  await folder?.remove();
+});
+
+async function startSupervisor(): Promise<void> {
+  const environment = { DOCKER_HOST: docker.host, EXECUTOR_SIDECAR: "false" };
+  supervisor = await LocalSupervisor.start({ directory: folder.path, environment, logFile: `${folder.path}/berthd.log` });
+}
+
+interface Launched {
+  executor: LocalExecutor;
+  /** The message of the update that says how it ended. */
+  end: () => Promise<string>;
+  sandbox: (name: string) => string;
+}
+
+interface How {
+  environment?: Record<string, string>;
+  /** A shell line in the place of `exec berth-worker`. */
+  worker?: string;
+  variables?: object[];
+}
+
+function launch(script: string, { environment = {}, worker = `exec ${program("berth-worker")}`, variables = [] }: How = {}): Launched {
+  const executor = agent.startExecutor({
+    executorId: `x-${randomBytes(4).toString("hex")}`,
+    command: worker,
+    environment: { PATH: process.env.PATH ?? "", BERTH_SOCKET: supervisor.socket, ...environment },
+  });
+  executor.launch({
+    task_id: { value: `ll-${randomBytes(4).toString("hex")}` },
+    command: { shell: true, value: script, environment: { variables } },
+    container: { type: "DOCKER", docker: { image: BUSYBOX_IMAGE, network: "NONE" } },
+  });
+  const end = async (): Promise<string> => {
+    const update = await waitFor(() => executor.updates.find(({ state }) => /FAILED|FINISHED|KILLED|ERROR/.test(state)), {
+      deadline: 60_000,
+      what: "its end",
+    });
+    await executor.exited;
+    return `${update.state} ${update.message}`;
+  };
+  return { executor, end, sandbox: (name) => readFileSync(`${executor.sandbox}/${name}`, "utf8") };
+}
+
+/** Lines of the sandbox's stderr without the worker's own, whose last tells the update with the last output in it. */
+function stderrOf({ sandbox }: Launched): string[] {
+  const [written = ""] = sandbox("stderr").split(/^.*Z berth-worker: .*last output:$/m);
+  return written.split("\n").filter((line) => line !== "" && !line.includes("Z berth-worker: "));
+}
+
+test("a task that wrote to stderr only: all of it in the sandbox, the last lines in the update, secrets hidden before they are cut", async () => {
+  const secret = `s3cr3t-${randomBytes(12).toString("hex")}`;
+  const script = `for i in 1 2 3 4 5 6; do echo "line $i" >&2; done; printf '%0500d%s%0200d\\n' 0 "$TOKEN" 0 >&2; exit 4`;
+  const variables = [{ name: "TOKEN", type: "SECRET", secret: { type: "VALUE", value: { data: Buffer.from(secret).toString("base64") } } }];
+  const task = launch(script, { variables });
+
+  const message = await task.end();
+
+  assert.match(message, /^TASK_FAILED container exited with 4; last output:\nline 3\nline 4\nline 5\nline 6\n0{500}\[secret f/);
+  assert.doesNotMatch(message, /s3cr3t/);
+  assert.ok(message.endsWith("…"));
+  assert.deepEqual(stderrOf(task), [1, 2, 3, 4, 5, 6].map((i) => `line ${i}`).concat(`${"0".repeat(500)}${secret}${"0".repeat(200)}`));
+  assert.equal(task.sandbox("stdout"), "");
+});
+
+test("more than the limit: the end of it, behind a mark", async () => {
+  const task = launch(`yes "$(printf '%099d' 0)" | head -n 100000; echo last; exit 1`);
+
+  assert.match(await task.end(), /TASK_FAILED/);
+
+  const [mark, ...lines] = task.sandbox("stdout").trimEnd().split("\n");
+  assert.equal(mark, "[earlier output left out: only the last 8388608 bytes are copied]");
+  assert.equal(lines.at(-1), "last");
+  assert.equal(lines.length, Math.floor((8_388_608 - 5) / 100) + 1);
+});
+
+test("only what is newer than LogsSince before its end, also where that came while no supervisor was there", async () => {
+  const task = launch("echo old; sleep 4; echo new; exit 1", { environment: { EXECUTOR_LOGS_SINCE: "2s" } });
+  await waitFor(() => task.executor.updates.some(({ state }) => state === "TASK_RUNNING"));
+  await supervisor.kill();
+  const filters = encodeURIComponent(JSON.stringify({ label: [`berth.executor-id=${task.executor.executorId}`] }));
+  const finished = await waitFor(
+    async () => {
+      const [found] = await docker.api.call<Array<{ Id: string; State: string }>>("GET", `/containers/json?all=1&filters=${filters}`);
+      return found?.State === "exited";
+    },
+    { what: "the container's end" },
+  );
+  assert.ok(finished);
+  // By the time that the next one looks, the window would be over if it were counted from now.
+  await new Promise((resolve) => setTimeout(resolve, 3000));
+  await startSupervisor();
+
+  assert.match(await task.end(), /TASK_FAILED container exited with 1; last output:\nnew$/);
+  assert.equal(task.sandbox("stdout"), "new\n");
+});
+
+test("not a second time where the sandbox has it already", async () => {
+  const task = launch("for i in 1 2 3; do echo line $i; done; sleep 1; echo end >&2; exit 1", {
+    environment: { EXECUTOR_CONTAINER_LOGS_STDOUT: "true" },
+  });
+
+  assert.match(await task.end(), /TASK_FAILED container exited with 1; last output:\n/);
+  assert.equal(task.sandbox("stdout"), "line 1\nline 2\nline 3\n");
+  assert.deepEqual(stderrOf(task), ["end"]);
+});
+
+test("where the agent's logger is between, the worker writes it before it leaves, more than it is given at a time", async () => {
+  const worker = `mkfifo out err; cat out > piped-out & cat err > piped-err & exec ${program("berth-worker")} > out 2> err`;
+  const task = launch(`yes "$(printf '%099d' 0)" | head -n 60000; echo last; echo problem >&2; exit 1`, { worker });
+
+  assert.match(await task.end(), /TASK_FAILED/);
+  await waitFor(() => task.sandbox("piped-out").endsWith("last\n"), { what: "the logger's last line" });
+
+  assert.equal(task.sandbox("piped-out").length, 60_000 * 100 + 5);
+  assert.match(task.sandbox("piped-err"), /^problem$/m);
+});
