@@ -131,8 +131,8 @@ test("not a second time where the sandbox has it already", async () => {
   assert.deepEqual(stderrOf(task), ["end"]);
 });
 
-test("where the agent's logger is between, the worker writes it before it leaves, more than it is given at a time", async () => {
-  const worker = `mkfifo out err; cat out > piped-out & cat err > piped-err & exec ${program("berth-worker")} > out 2> err`;
+test("where the agent's logger is between, the worker writes it before it leaves, as slowly as that takes it", async () => {
+  const worker = `mkfifo out err; (sleep 2; exec cat) < out > piped-out & cat err > piped-err & exec ${program("berth-worker")} > out 2> err`;
   const task = launch(`yes "$(printf '%099d' 0)" | head -n 60000; echo last; echo problem >&2; exit 1`, { worker });
 
   assert.match(await task.end(), /TASK_FAILED/);

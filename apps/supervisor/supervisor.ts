@@ -22,7 +22,6 @@ import { hostMetrics } from "./host-metrics.ts";
 import { berthGroupId, listen, socketSources } from "./listen.ts";
 import { createLog, type Logger } from "./log.ts";
 import { taskLogOptions } from "./logs/log-options.ts";
-import { giveOutput } from "./logs/sandbox-output.ts";
 import { TaskLogs } from "./logs/task-logs.ts";
 import { answerSchedulerMessage } from "./scheduler-messages.ts";
 import { VaultSecrets } from "./secrets/vault-secrets.ts";
@@ -230,10 +229,9 @@ export class Supervisor {
       for (const { taskKey: key, position } of batch) this.#keepLogPosition(identityOfKey(key), position);
     });
     lane.on("output", ({ taskKey: key, stream, bytes, done }) => {
-      const message = { type: "output", stream, data: Buffer.from(bytes).toString("base64") } as const;
       const executor = this.#executors.executorOf(identityOfKey(key));
       if (executor === undefined) done();
-      else void giveOutput(executor, message).then(done);
+      else void executor.sandboxOutput.give(stream, bytes).then(done);
     });
     lane.on("problem", ({ taskKey: key, problem }) => this.#log.warn({ task: key, problem: problem ?? "well again" }, "a task's output"));
     return lane;

@@ -99,6 +99,8 @@ export interface Hello {
   /** Command line after the program's name: the stock flags of Mesos's docker executor where it was started as a drop-in. */
   args: string[];
   shutdownGracePeriodMs: number;
+  /** This worker says `written` for each `output` with a number. */
+  tellsWritten?: boolean;
   tasks: TaskRecord[];
 }
 
@@ -121,7 +123,9 @@ export type WorkerMessage =
    * stream came before these. What was not `taken` comes once more after each welcome, so pieces may repeat and, where the worker
    * could not keep all, skip. Without `offset` (workers of older builds) a piece comes once.
    */
-  | { type: "output"; taskId: string; stream: "stdout" | "stderr"; data: string; offset?: number };
+  | { type: "output"; taskId: string; stream: "stdout" | "stderr"; data: string; offset?: number }
+  /** The `output` of this number has left through the worker's own descriptor, or was given up because nobody reads there. */
+  | { type: "written"; sequence: number };
 
 /** An update as the supervisor asks for it; the worker adds uuid, timestamp, source and agent id. */
 export interface RequestedUpdate {
@@ -164,8 +168,8 @@ export type SupervisorMessage =
   | { type: "title"; text: string }
   /** Nothing of this task is left to do, and others of the executor go on: the worker need not hold it any longer. */
   | { type: "forget"; taskId: string }
-  /** Bytes for the worker's own stdout or stderr, base64, where those are pipes that only it holds. */
-  | { type: "output"; stream: "stdout" | "stderr"; data: string }
+  /** Bytes for the worker's own stdout or stderr, base64, where those are pipes that only it holds. With `sequence` it is answered by `written`. */
+  | { type: "output"; stream: "stdout" | "stderr"; data: string; sequence?: number }
   /** So many bytes of each stream of a child's output have reached their targets: they need not be kept for another supervisor. */
   | { type: "taken"; taskId: string; stdout: number; stderr: number }
   /** No task is left and everything is cleaned up: the worker may end once its updates are acknowledged. */

@@ -32,7 +32,20 @@ describe("the transcript of version 1", () => {
     const types = (from: Line["from"]): string[] =>
       [...new Set(TRANSCRIPT.filter((line) => line.from === from).map((line) => line.message.type))].sort();
 
-    const worker = ["acknowledged", "exited", "hello", "held", "kill", "launch", "message", "output", "shutdown", "spawnFailed", "spawned"];
+    const worker = [
+      "acknowledged",
+      "exited",
+      "hello",
+      "held",
+      "kill",
+      "launch",
+      "message",
+      "output",
+      "shutdown",
+      "spawnFailed",
+      "spawned",
+      "written",
+    ];
     const supervisor = [
       "checkpoint",
       "exit",

@@ -79,6 +79,7 @@ const hello = z.object({
   environment: z.record(text, text),
   args: z.array(text),
   shutdownGracePeriodMs: milliseconds,
+  tellsWritten: z.boolean().optional(),
   tasks: z.array(record),
 });
 
@@ -94,6 +95,7 @@ const message = z.discriminatedUnion("type", [
   z.object({ type: z.literal("held"), taskId: id, sequence: z.number().int().min(0) }),
   z.object({ type: z.literal("acknowledged"), taskId: id, uuid: text, state }),
   z.object({ type: z.literal("output"), taskId: id, stream: z.enum(["stdout", "stderr"]), data: z.base64(), offset: bytes.optional() }),
+  z.object({ type: z.literal("written"), sequence: z.number().int().min(0) }),
 ]);
 
 /**

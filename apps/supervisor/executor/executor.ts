@@ -1,6 +1,7 @@
 import type { TaskFailure } from "@berth/mesos";
 import type { TaskInfo } from "@berth/mesos/task-info";
 import type { Hello, SupervisorMessage, TaskRecord, Wanted, WorkerMessage } from "@berth/protocol";
+import { SandboxOutput } from "../logs/sandbox-output.ts";
 import type { Outcome } from "../task/outcome.ts";
 import type { TaskLog, WorkerPort } from "../task/ports.ts";
 import type { WorkerPresence } from "../task/situation.ts";
@@ -45,6 +46,7 @@ const DEATH_CHECK_MS = 250;
  */
 export class Executor implements WorkerPort {
   readonly tasks = new Map<string, Task>();
+  readonly sandboxOutput = new SandboxOutput(this);
   readonly #parts: ExecutorParts;
   #hello: Hello;
   #connection: WorkerConnection | undefined;
@@ -72,6 +74,10 @@ export class Executor implements WorkerPort {
     return lifeOf(this.#hello);
   }
 
+  get tellsWritten(): boolean {
+    return this.#hello.tellsWritten === true;
+  }
+
   get queuedBytes(): number {
     return this.#connection?.queuedBytes ?? 0;
   }
@@ -83,6 +89,7 @@ export class Executor implements WorkerPort {
   /** The worker is here, for the first time or again. Tasks that it tells of and that are not known yet are adopted. */
   attach(connection: WorkerConnection, hello: Hello): void {
     this.#connection?.close("the worker connected again");
+    this.sandboxOutput.left();
     clearInterval(this.#deathCheck);
     this.#hello = hello;
     this.#connection = connection;
@@ -105,6 +112,7 @@ export class Executor implements WorkerPort {
   detach(connection: WorkerConnection): void {
     if (connection !== this.#connection) return;
     this.#connection = undefined;
+    this.sandboxOutput.left();
     if (this.#finished) return;
     this.#presence = "away";
     const since = this.#parts.monotonic();
@@ -132,6 +140,8 @@ export class Executor implements WorkerPort {
         return this.#wantAll(message.wanted);
       case "message":
         return this.#parts.onSchedulerMessage(message.data);
+      case "written":
+        return this.sandboxOutput.written(message.sequence);
       case "kill":
         return this.#withTask(message.taskId, message.type, (task) => task.want(message.wanted));
       case "held":

@@ -86,3 +86,21 @@ test("no more than 1 MiB waits, and the end waits for it no longer than it may",
   });
   assert.equal(over, 2);
 });
+
+test("whoever gave a piece hears when it has left, and when nobody waits for it any more", () => {
+  const pipe = new Pipe();
+  const gone: string[] = [];
+  const write = (name: string): void => pipe.output.write(1, Buffer.from(name.padEnd(10)), () => gone.push(name));
+  pipe.room = 15;
+  write("at once");
+  write("half");
+  write("queued");
+  assert.deepEqual(gone, ["at once"]);
+  pipe.room = 5;
+  pipe.machine.advance(200);
+  assert.deepEqual(gone, ["at once", "half"]);
+  pipe.machine.advance(6000);
+  assert.deepEqual(gone, ["at once", "half", "queued"]);
+  write("stuck");
+  assert.deepEqual(gone, ["at once", "half", "queued", "stuck"]);
+});

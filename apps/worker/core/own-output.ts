@@ -9,9 +9,14 @@ export interface OwnOutputHandlers {
   dropped(fd: Descriptor, bytes: number): void;
 }
 
+interface Piece {
+  bytes: Uint8Array;
+  onGone: (() => void) | undefined;
+}
+
 interface Stream {
   fd: Descriptor;
-  queue: Uint8Array[];
+  queue: Piece[];
   size: number;
   /** Nobody has read it for longer than PATIENCE_MS. */
   stuck: boolean;
@@ -52,16 +57,17 @@ export class OwnOutput {
     this.#streams = { 1: newStream(1), 2: newStream(2) };
   }
 
-  write(fd: Descriptor, bytes: Uint8Array): void {
+  /** Calls `onGone` when all of it has left, or was dropped; at once where it does not wait. */
+  write(fd: Descriptor, bytes: Uint8Array, onGone?: () => void): void {
     const stream = this.#streams[fd];
     if (stream.stuck || stream.size + bytes.length > Math.max(MAX_WAITING, bytes.length)) {
       stream.dropped += bytes.length;
-      return;
+      return onGone?.();
     }
     const taken = stream.queue.length > 0 ? 0 : this.#host.writeDescriptor(fd, bytes);
-    if (taken === bytes.length) return;
+    if (taken === bytes.length) return onGone?.();
     if (stream.queue.length === 0) stream.progressAt = this.#host.monotonicClock();
-    stream.queue.push(bytes.subarray(taken));
+    stream.queue.push({ bytes: bytes.subarray(taken), onGone });
     stream.size += bytes.length - taken;
     this.#retryLater(stream);
     this.#regulate();
@@ -93,12 +99,16 @@ export class OwnOutput {
 
   #flush(stream: Stream): void {
     const before = stream.size;
-    for (let bytes = stream.queue[0]; bytes !== undefined; bytes = stream.queue[0]) {
+    for (let piece = stream.queue[0]; piece !== undefined; piece = stream.queue[0]) {
+      const { bytes, onGone } = piece;
       const taken = this.#host.writeDescriptor(stream.fd, bytes);
       stream.size -= taken;
-      if (taken < bytes.length) stream.queue[0] = bytes.subarray(taken);
-      else stream.queue.shift();
-      if (taken < bytes.length) break;
+      if (taken < bytes.length) {
+        piece.bytes = bytes.subarray(taken);
+        break;
+      }
+      stream.queue.shift();
+      onGone?.();
     }
     const now = this.#host.monotonicClock();
     if (stream.size < before) {
@@ -114,10 +124,15 @@ export class OwnOutput {
   /** All but the first piece, of which a part may have left already. */
   #giveUp(stream: Stream): void {
     stream.stuck = true;
-    for (const bytes of stream.queue.splice(1)) {
+    for (const { bytes, onGone } of stream.queue.splice(1)) {
       stream.size -= bytes.length;
       stream.dropped += bytes.length;
+      onGone?.();
     }
+    // Whoever waits for the first one waits no longer either.
+    const [first] = stream.queue;
+    first?.onGone?.();
+    if (first !== undefined) first.onGone = undefined;
   }
 
   #flowsAgain(stream: Stream): void {

@@ -351,6 +351,7 @@ export class Worker {
       environment: { ...this.#host.environment() },
       args: [...this.#host.arguments()],
       shutdownGracePeriodMs: shutdownGraceMs,
+      tellsWritten: true,
       tasks: this.#ledger.records(),
     };
   }
@@ -416,13 +417,19 @@ export class Worker {
       case "taken":
         return this.#output.taken(message.taskId, message);
       case "output":
-        return this.#own.write(message.stream === "stdout" ? 1 : 2, this.#host.decodeBase64(message.data));
+        return this.#writeOutput(message);
       case "exit":
         this.#released = true;
         return this.#leaveIfDone();
       default:
         return;
     }
+  }
+
+  #writeOutput({ stream, data, sequence }: Extract<SupervisorMessage, { type: "output" }>): void {
+    this.#own.write(stream === "stdout" ? 1 : 2, this.#host.decodeBase64(data), () => {
+      if (sequence !== undefined) this.#link.send({ type: "written", sequence });
+    });
   }
 
   #holdCheckpoint({ taskId, sequence, data }: Extract<SupervisorMessage, { type: "checkpoint" }>): void {
