@@ -21,7 +21,7 @@ export interface FaultProxy extends AsyncDisposable {
 }
 
 /** Stands before a real server and breaks what the test tells it to: the server itself cannot be made to fail like that. */
-export async function startFaultProxy(target: string): Promise<FaultProxy> {
+export async function startFaultProxy(target: string, port = 0): Promise<FaultProxy> {
   const sockets = new Set<Socket>();
   const proxy: FaultProxy = { address: "", fault: () => ({ kind: "none" }), seen: [], [Symbol.asyncDispose]: close };
   const server = createServer((incoming, outgoing) => void serve(incoming, outgoing));
@@ -29,7 +29,7 @@ export async function startFaultProxy(target: string): Promise<FaultProxy> {
     sockets.add(socket);
     socket.on("close", () => sockets.delete(socket));
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
   proxy.address = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   return proxy;
 

@@ -85,7 +85,9 @@ describe("Vault in trouble", { skip: skipWithout("vaultdev") }, () => {
     assert.match(observed.waiting[0] ?? "", /cannot be reached \(ECONNREFUSED\)/);
     assert.ok(observed.service.status().counters.logins <= 1);
 
-    await using late = await startVaultFixture({ port });
+    await using late = await startVaultFixture();
+    // It is to be found only when its users and secrets are in it: until then it would refuse a login for good.
+    await using _found = await startFaultProxy(late.server.address, port);
     const results = await launched;
 
     assert.ok(results.every(({ status }) => status === "fulfilled"));

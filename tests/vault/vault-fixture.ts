@@ -37,9 +37,9 @@ path "sys/leases/renew" { capabilities = ["update"] }
 path "sys/leases/revoke" { capabilities = ["update"] }`;
 
 /** A real Vault with an audit log, a user with a policy, and secrets in KV v1 and v2 mounts. */
-export async function startVaultFixture(options: { tokenTtl?: string; tokenMaxTtl?: string; port?: number } = {}): Promise<VaultFixture> {
+export async function startVaultFixture(options: { tokenTtl?: string; tokenMaxTtl?: string } = {}): Promise<VaultFixture> {
   const folder = await tempDir("vault");
-  const server = await startVault(options.port === undefined ? {} : { port: options.port });
+  const server = await startVault();
   const auditFile = join(folder.path, "audit.log");
   const must = async (method: string, path: string, body?: object): Promise<void> => {
     const { status, body: answer } = await server.call(method, path, body);
