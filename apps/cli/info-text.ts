@@ -21,8 +21,10 @@ function dockerText({ calls, failures, timeouts, waiting, connections, heapUsedB
 }
 
 function sidecarText(reader: NonNullable<HostInfo["sidecar"]>, now: number): string {
+  const answers = reader.reachable ? "answers" : "DOES NOT ANSWER";
+  const state = reader.requests === 0 ? "not asked yet" : `${answers} since ${timeAndAge(reader.since, now)}`;
   const lines = [
-    `${reader.url} (${reader.mode}), ${reader.reachable ? "answers" : "DOES NOT ANSWER"} since ${timeAndAge(reader.since, now)}`,
+    `${reader.url} (${reader.mode}): ${state}`,
     `last state: ${reader.lastState === undefined ? "none yet" : timeAndAge(reader.lastState, now)}; ${reader.requests} requests`,
     `${reader.tasks} tasks watched, ${reader.draining} draining`,
   ];

@@ -60,22 +60,33 @@ function sidecarText({ status, since, healthy, assumedHealthy, failures, maxFail
   return `${known}${from} of service ${serviceId} on ${host}\n${verdict}; ${failures} failures in a row of ${maxFails} that end the task`;
 }
 
+/** Where a task's output is read, by the name that the answer has for it. */
+const SOURCES: Readonly<Record<string, string>> = {
+  "json-file": "dockerd's json-file log",
+  "local-file": "dockerd's local log",
+  api: "dockerd's API",
+  pushed: "its worker",
+  text: "the sandbox's files",
+};
+
 function logsText(logs: TaskLogView): string {
-  const lines = [`${logs.lines} lines, ${bytes(logs.bytes)} read from ${logs.source}`];
+  const lines = [`${logs.lines} lines, ${bytes(logs.bytes)} read from ${SOURCES[logs.source] ?? logs.source}`];
   if (logs.lagBytes !== undefined && logs.lagBytes > 0) lines.push(`${bytes(logs.lagBytes)} not read yet`);
   if (logs.cut > 0) lines.push(`${logs.cut} lines were too long and cut`);
-  if (logs.gaps > 0) lines.push(`LOST ${logs.gaps} times before it could be read${logs.lastGap === undefined ? "" : `: ${logs.lastGap}`}`);
+  if (logs.gaps > 0)
+    lines.push(`LOST before it could be read: ${logs.gaps} gaps${logs.lastGap === undefined ? "" : `, the last: ${logs.lastGap}`}`);
   if (logs.malformed > 0) lines.push(`${logs.malformed} records could not be parsed`);
   if (logs.problem !== undefined) lines.push(`PROBLEM: ${logs.problem}`);
   return lines.join("\n");
 }
 
-const TARGET_HEADING = ["TARGET", "NAME", "SENT", "AGAIN", "QUEUED", "DROPPED", "PROBLEM"];
+const TARGET_HEADING = ["TARGET", "SENT", "AGAIN", "QUEUED", "DROPPED", "PROBLEM"];
 
 function targetRow({ type, name, sent, resent = 0, queuedBytes, left, dropped, problem }: LogTarget): string[] {
   const reasons = Object.entries(dropped).map(([reason, count]) => `${count} ${reason}`);
   const queued = `${bytes(queuedBytes)}${left === undefined ? "" : ` (${left} lines)`}`;
-  return [type, name, String(sent), String(resent), queued, reasons.join(", ") || "-", problem ?? "-"];
+  const target = name.startsWith(type) ? name : `${type} ${name}`;
+  return [target, String(sent), String(resent), queued, reasons.join(", ") || "-", problem ?? "-"];
 }
 
 function environmentText(environment: Readonly<Record<string, string>>, origins: Readonly<Record<string, string>> = {}): string {

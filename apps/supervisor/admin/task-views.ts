@@ -32,7 +32,9 @@ export function inspectionOf(
   description: TaskDescription,
   { sidecar, logs }: { sidecar: TaskInspection["sidecar"]; logs: TaskLogStatistics | undefined },
 ): TaskInspection {
-  return { ...description, ...summarize(description), sidecar, logs: logs === undefined ? null : logView(logs) };
+  const summary = summarize(description);
+  // First, so that it is read first; and last, for what is null in it is undefined in the description.
+  return { ...summary, ...description, ...summary, sidecar, logs: logs === undefined ? null : logView(logs) };
 }
 
 function logView({ taskKey: _key, sinks, ...read }: TaskLogStatistics): TaskLogView {
