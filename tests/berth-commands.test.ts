@@ -12,6 +12,8 @@ import { program } from "@berth/cli/programs";
 import { LocalAgent, type LocalExecutor } from "@berth/mesos/local-agent";
 import { type TempDir, tempDir, waitFor } from "@berth/test-harness";
 
+const { version: VERSION } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
+
 interface Shown {
   code: number;
   out: string;
@@ -85,6 +87,7 @@ describe("with a berthd", () => {
     for await (const line of admin.lines(LogLine, `${path}/logs`)) assert.equal(line.value.stream, "stdout");
     const info = await admin.ask(HostInfo, "GET", "/v1/info");
     assert.deepEqual(Object.keys(JSON.parse(await shown("info", "--json"))), Object.keys(JSON.parse(info.text)));
+    assert.equal(info.value.version, VERSION);
     await admin.ask(VaultView, "GET", "/v1/vault");
     const taskInfo = { task_id: { value: "p" }, command: { value: "true" } };
     writeFileSync(`${folder.path}/p.json`, JSON.stringify(taskInfo));
@@ -118,6 +121,7 @@ test("a berthd of another version: both versions and the field are named, and a 
     "/v1/info": '{"version":"9.9.9"}',
     "/v1/tasks": '[{"taskId":7}]',
     "/v1/events?since=0": '{"sequence":1,"at":1,"taskId":"t","what":"started","new":true}\n{"sequence":2}\n',
+    "/v1/tasks/t/logs?": '{"stream":"stdout","time":"","text":"one"}\nno JSON\n',
     "/v1/config": "<html>",
   };
   const other = createServer((request, response) => response.end(answers[request.url ?? ""]));
@@ -129,10 +133,13 @@ test("a berthd of another version: both versions and the field are named, and a 
     assert.deepEqual([ps.code, ps.out], [1, ""]);
     assert.match(
       ps.err,
-      /^berth: berthd 9\.9\.9 at .* does not fit this berth, which is 0\.1\.0: .*\/v1\/tasks otherwise: "0\.taskId" is a number, not a text; /,
+      /^berth: berthd 9\.9\.9 at .* does not fit this berth, which is \S+: .*\/v1\/tasks otherwise: "0\.taskId" is a number, not a text; /,
     );
     assert.match((await berth(socket, "info")).err, /berthd 9\.9\.9 .*"node" is missing/);
     assert.match((await berth(socket, "config")).err, /the answer is not JSON/);
+    const logs = await berth(socket, "logs", "t");
+    assert.deepEqual([logs.code, logs.out], [1, "one\n"]);
+    assert.match(logs.err, /(does not fit .* the answer is not JSON|broke off)/);
     const events = await berth(socket, "--json", "events");
     assert.deepEqual([events.code, events.out], [1, '{"sequence":1,"at":1,"taskId":"t","what":"started","new":true}\n']);
     assert.match(events.err, /\/v1\/events otherwise: "taskId" is missing; "at" is missing/);
@@ -173,8 +180,7 @@ describe("typed wrongly", () => {
       assert.deepEqual([code, err], [0, ""]);
       assert.match(out, /^Usage: berth/);
     }
-    const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
-    assert.deepEqual(await berth("/nowhere/berthd.sock", "--version"), { code: 0, out: `${version}\n`, err: "" });
+    assert.deepEqual(await berth("/nowhere/berthd.sock", "--version"), { code: 0, out: `${VERSION}\n`, err: "" });
     assert.equal((await berth("/nowhere/berthd.sock", "ps")).code, 1);
   });
 });

@@ -1,10 +1,7 @@
 import { type IncomingMessage, request } from "node:http";
 import { createInterface } from "node:readline";
-import { AnswerMisfit, ErrorBody, readAnswer } from "@berth/admin-api";
+import { AnswerMisfit, type AnswerSchema, ErrorBody, readAnswer } from "@berth/admin-api";
 import { VERSION } from "./version.ts";
-
-/** How an answer is read: a schema of @berth/admin-api. */
-type Schema<Answer> = Parameters<typeof readAnswer<Answer>>[0];
 
 /** An answer as it was read, and as it came: that has also what this program does not know of. */
 export interface Answer<Value> {
@@ -34,9 +31,9 @@ export class AdminClient {
   }
 
   /** One request. Throws an {@link AdminFailure} also where the answer is not what the schema says. */
-  async ask<Value>(schema: Schema<Value>, method: "GET" | "POST", path: string, body?: unknown): Promise<Answer<Value>> {
+  async ask<Value>(schema: AnswerSchema<Value>, method: "GET" | "POST", path: string, body?: unknown): Promise<Answer<Value>> {
     const text = (await this.#text(method, path, body)).trim();
-    return { value: await this.#read(schema, path, text), text };
+    return { value: await this.#read(schema, path, parseJson(text)), text };
   }
 
   /** One request; resolves with the answer's JSON, of whose shape only the caller is sure. */
@@ -50,16 +47,16 @@ export class AdminClient {
   }
 
   /** A stream of JSON lines, until it ends or the signal aborts. Throws what berthd says at its end, and where it breaks off. */
-  async *lines<Line>(schema: Schema<Line>, path: string, signal?: AbortSignal): AsyncGenerator<Answer<Line>> {
+  async *lines<Line>(schema: AnswerSchema<Line>, path: string, signal?: AbortSignal): AsyncGenerator<Answer<Line>> {
     const response = await this.#open("GET", path, undefined, signal);
     try {
       for await (const text of createInterface({ input: response })) {
         const json = parseJson(text);
         // What was on its way when it broke off is no whole line.
-        if (json === undefined) break;
-        const failed = ErrorBody.safeParse(json);
-        if (failed.success && Object.keys(json as object).length === 1) throw new AdminFailure(failed.data.error);
-        yield { value: await this.#read(schema, path, text), text };
+        if (json === undefined && !response.complete) break;
+        const failed = errorIn(json);
+        if (failed !== undefined) throw new AdminFailure(failed);
+        yield { value: await this.#read(schema, path, json), text };
       }
     } catch (error) {
       if (error instanceof AdminFailure || (signal?.aborted !== true && response.complete)) throw error;
@@ -74,9 +71,9 @@ export class AdminClient {
     return text;
   }
 
-  async #read<Value>(schema: Schema<Value>, path: string, text: string): Promise<Value> {
+  async #read<Value>(schema: AnswerSchema<Value>, path: string, json: unknown): Promise<Value> {
     try {
-      return readAnswer(schema, parseJson(text));
+      return readAnswer(schema, json);
     } catch (error) {
       if (!(error instanceof AnswerMisfit)) throw error;
       const asked = path.replace(/\?.*/, "");
@@ -128,6 +125,11 @@ function parseJson(text: string): unknown {
 async function readError(response: AsyncIterable<unknown>): Promise<string> {
   let text = "";
   for await (const chunk of response) text += String(chunk);
-  const body = ErrorBody.safeParse(parseJson(text));
-  return body.success ? body.data.error : text;
+  return errorIn(parseJson(text)) ?? text;
+}
+
+/** What an answer tells that is nothing but an error; undefined for any other. A schema that does not fit takes its time, and most lines are no error. */
+function errorIn(json: unknown): string | undefined {
+  if (typeof json !== "object" || json === null || !("error" in json) || Object.keys(json).length > 1) return undefined;
+  return ErrorBody.safeParse(json).data?.error;
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { AnswerMisfit, LogLine, readAnswer, SidecarView, TaskSummaries } from "./index.ts";
+import { AnswerMisfit, type AnswerSchema, LogLine, readAnswer, SidecarView, TaskSummaries } from "./index.ts";
 
 const task = {
   taskId: "t",
@@ -26,7 +26,7 @@ test("an answer passes with fields and words that only a newer berthd has", () =
   assert.equal(read?.runtime, "vm");
 });
 
-const misfits: Array<[string, Parameters<typeof readAnswer>[0], unknown, string]> = [
+const misfits: Array<[string, AnswerSchema<unknown>, unknown, string]> = [
   ["a text for a number", TaskSummaries, [task, { ...task, launchedAt: "now" }], '"1.launchedAt" is a text, not a number'],
   ["null for a text", TaskSummaries, [{ ...task, phase: null }], '"0.phase" is null, not a text'],
   ["a field that is gone", TaskSummaries, [{ ...task, healthy: undefined }], '"0.healthy" is missing'],

@@ -4,6 +4,9 @@ import * as z from "zod/mini";
 export const ErrorBody = z.object({ error: z.string() });
 export type ErrorBody = z.infer<typeof ErrorBody>;
 
+/** How an answer is read. */
+export type AnswerSchema<Answer> = z.ZodMiniType<Answer>;
+
 /** An answer that is not what its schema says: the two sides are of versions that do not fit. */
 export class AnswerMisfit extends Error {
   override readonly name = "AnswerMisfit";
@@ -16,7 +19,7 @@ const NAMED = 3;
  * Reads an answer's JSON. What the schema does not name passes, and is not in the result. Throws an {@link AnswerMisfit} that names
  * the fields that do not fit, never their values: those may be long, or nobody's business.
  */
-export function readAnswer<Answer>(schema: z.ZodMiniType<Answer>, json: unknown): Answer {
+export function readAnswer<Answer>(schema: AnswerSchema<Answer>, json: unknown): Answer {
   const result = schema.safeParse(json);
   if (result.success) return result.data;
   const { issues } = result.error;

@@ -4,7 +4,7 @@
  *
  * A field that only ever gets printed is a text here although berthd knows all its values: a newer berthd may have one more.
  */
-export { AnswerMisfit, ErrorBody, readAnswer } from "./answer.ts";
+export { AnswerMisfit, type AnswerSchema, ErrorBody, readAnswer } from "./answer.ts";
 export { HookRow, HookRows, HostInfo, PlanView, SettingRow, SettingRows, VaultView } from "./host.ts";
 export {
   HostEvent,
