@@ -113,6 +113,6 @@ test("inspect says why a task is taken for healthy, and of what there is nothing
   const bare = inspectionText({ ...ill, state: null, lastStatus: undefined, sidecar: null, logs: null, environment: undefined }, NOW);
   assert.match(bare, /^state +none yet$/m);
   assert.match(bare, /^sidecar +not watched$/m);
-  assert.match(bare, /^output +goes nowhere$/m);
+  assert.match(bare, /^output +nothing is known: /m);
   assert.doesNotMatch(bare, /TARGET|environment|undefined|null/);
 });

@@ -16,7 +16,7 @@ export function inspectionText(task: TaskInspection, now: number = Date.now()): 
     ["stop", stop === undefined ? undefined : stopText(stop, now)],
     ["outcome", outcome === undefined ? undefined : `${stateName(outcome.state)}: ${outcome.message}`],
     ["sidecar", task.sidecar === null ? "not watched" : sidecarText(task.sidecar, now)],
-    ["output", task.logs === null ? "goes nowhere" : logsText(task.logs)],
+    ["output", task.logs === null ? "nothing is known: it is not relayed (yet), or the log thread does not answer" : logsText(task.logs)],
   ]);
   const rest = fields([
     ["launched", timeAndAge(task.launchedAt, now)],

@@ -141,7 +141,7 @@ export const TaskInspection = z.object({
   events: z.readonly(z.array(z.object(Happening))),
   /** Null for a task that is not watched in Sidecar. */
   sidecar: z.nullable(SidecarView),
-  /** Null where the output goes nowhere. */
+  /** Null where the output is not relayed (yet), or the log thread does not answer. */
   logs: z.nullable(TaskLogView),
 });
 export type TaskInspection = z.infer<typeof TaskInspection>;

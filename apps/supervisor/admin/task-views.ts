@@ -27,7 +27,7 @@ export function summarize(description: TaskDescription): TaskSummary {
   };
 }
 
-/** What `berth inspect` shows of a task; `logs` is undefined where its output goes nowhere. */
+/** What `berth inspect` shows of a task; `logs` is undefined where nothing is known of its output. */
 export function inspectionOf(
   description: TaskDescription,
   { sidecar, logs }: { sidecar: TaskInspection["sidecar"]; logs: TaskLogStatistics | undefined },
