@@ -4,6 +4,7 @@ import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
+import { TaskInspection, type TaskLogView } from "@berth/admin-api";
 import { LocalSupervisor } from "@berth/cli/local-supervisor";
 import { program } from "@berth/cli/programs";
 import { LocalAgent, type TaskInfoInput } from "@berth/mesos/local-agent";
@@ -51,14 +52,6 @@ after(async () => {
   await folder?.remove();
 });
 
-interface Inspected {
-  logs: {
-    lines: number;
-    problem?: string;
-    targets: Array<{ type: string; sent: number; dropped: Record<string, number>; problem?: string }>;
-  } | null;
-}
-
 /** The value of one sample, or undefined. */
 async function metric(sample: string): Promise<number | undefined> {
   const line = (await supervisor.admin.text("/metrics")).split("\n").find((text) => text.startsWith(`${sample} `));
@@ -86,7 +79,8 @@ test("inspect tells what each target of a container's output got, metrics count 
     environment: { PATH: process.env.PATH ?? "", BERTH_SOCKET: supervisor.socket },
   });
   executor.launch(task);
-  const inspect = async (): Promise<Inspected["logs"]> => (await supervisor.admin.call<Inspected>("GET", `/v1/tasks/${id}`)).logs;
+  const inspect = async (): Promise<TaskLogView | null> =>
+    (await supervisor.admin.ask(TaskInspection, "GET", `/v1/tasks/${id}`)).value.logs;
   const launched = (): boolean => executor.updates.some(({ state }) => state === "TASK_RUNNING");
   await waitFor(launched, { deadline: 60_000 });
   await waitFor(async () => (await inspect())?.targets.find(({ type }) => type === "logstash")?.sent === 1);
@@ -97,8 +91,8 @@ test("inspect tells what each target of a container's output got, metrics count 
   assert.match(syslog?.problem ?? "", /^tls .*: the CA file .*no-ca\.pem cannot be read: ENOENT$/);
   assert.deepEqual(logstash?.dropped, { "no event": 1 });
   const { stdout } = await promisify(execFile)(program("berth"), ["--socket", supervisor.admin.socketPath, "inspect", id]);
-  assert.match(stdout, /"no event": 1/);
-  assert.match(stdout, /no-ca\.pem cannot be read/);
+  assert.match(stdout, /^ +logstash .* 1 no event +-$/m);
+  assert.match(stdout, /^ +syslog .* - +tls .*no-ca\.pem cannot be read: ENOENT$/m);
   assert.equal(await metric('berth_log_lines_sent_total{target="logstash"}'), 1);
   assert.equal(await metric('berth_log_lines_dropped_total{target="logstash",reason="no event"}'), 1);
   assert.equal(await metric("berth_log_lines_read_total"), 2);

@@ -8,6 +8,7 @@ import { once } from "node:events";
 import { existsSync, globSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { after, before, test } from "node:test";
+import { LogLine } from "@berth/admin-api";
 import { LocalSupervisor } from "@berth/cli/local-supervisor";
 import { program } from "@berth/cli/programs";
 import { LocalAgent, type LocalExecutor, type TaskInfoInput } from "@berth/mesos/local-agent";
@@ -272,7 +273,7 @@ test("who reads a task's output goes on by the next log thread, and comes to its
   const seen: number[] = [];
   const reading = (async () => {
     const path = `/v1/tasks/${task.task_id.value}/logs?follow=true`;
-    for await (const { text } of supervisor.admin.lines<{ text: string }>(path)) seen.push(Number(text.split(" ")[2]));
+    for await (const { value } of supervisor.admin.lines(LogLine, path)) seen.push(Number(value.text.split(" ")[2]));
   })();
   for (const part of [0.2, 0.5]) {
     await waitFor(() => seen.length > LINES * part, { what: "lines that are shown" });

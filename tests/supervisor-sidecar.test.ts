@@ -7,6 +7,7 @@ import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { hostname } from "node:os";
 import { after, afterEach, before, describe, test } from "node:test";
+import { HostInfo, type SidecarView, TaskInspection } from "@berth/admin-api";
 import { LocalSupervisor } from "@berth/cli/local-supervisor";
 import { program } from "@berth/cli/programs";
 import { LocalAgent, type LocalExecutor, type ObservedStatus, type TaskInfoInput } from "@berth/mesos/local-agent";
@@ -127,29 +128,11 @@ async function state(
   });
 }
 
-interface Inspection {
-  id: string | null;
-  environment?: Record<string, string>;
-  stop?: { cause: string };
-  sidecar: {
-    host: string;
-    serviceId: string;
-    status: string | null;
-    since: number | null;
-    healthy: boolean;
-    assumedHealthy: string | null;
-    failures: number;
-  } | null;
+async function inspect(id: string): Promise<TaskInspection> {
+  return (await (supervisor as LocalSupervisor).admin.ask(TaskInspection, "GET", `/v1/tasks/${id}`)).value;
 }
 
-async function inspect(id: string): Promise<Inspection> {
-  return await (supervisor as LocalSupervisor).admin.call<Inspection>("GET", `/v1/tasks/${id}`);
-}
-
-async function inSidecar(
-  id: string,
-  fits: (view: NonNullable<Inspection["sidecar"]>) => boolean,
-): Promise<NonNullable<Inspection["sidecar"]>> {
+async function inSidecar(id: string, fits: (view: SidecarView) => boolean): Promise<SidecarView> {
   return await waitFor(
     async () => {
       const view = (await inspect(id)).sidecar;
@@ -485,7 +468,8 @@ describe("the real Sidecar", { skip: skipWithout("sidecar") }, () => {
     for (const task of [ill, draining]) await state(task, "TASK_RUNNING", ({ healthy }) => healthy === true);
     assert.equal((await inSidecar(ill.id, ({ status }) => status === "ALIVE")).assumedHealthy, null);
 
-    const { sidecar: reader } = await (supervisor as LocalSupervisor).admin.call<{ sidecar: object }>("GET", "/v1/info");
+    const info = await (supervisor as LocalSupervisor).admin.ask(HostInfo, "GET", "/v1/info");
+    const { sidecar: reader } = JSON.parse(info.text) as { sidecar: object };
     assert.deepEqual({ ...reader, since: 0, lastState: 0, requests: 0, parsed: 0, bytes: 0 }, { url: `${sidecar.address}/state.json`, mode: "watch", reachable: true, since: 0, lastState: 0, requests: 0, parsed: 0, bytes: 0, tasks: 2, draining: 0 }); // biome-ignore format: one answer
 
     draining.executor.kill(draining.id, { gracePeriodMs: 60_000 });

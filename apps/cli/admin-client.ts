@@ -1,5 +1,14 @@
 import { type IncomingMessage, request } from "node:http";
 import { createInterface } from "node:readline";
+import { AnswerMisfit, type AnswerSchema, ErrorBody, readAnswer } from "@berth/admin-api";
+import { VERSION } from "./version.ts";
+
+/** An answer as it was read, and as it came: that has also what this program does not know of. */
+export interface Answer<Value> {
+  value: Value;
+  /** JSON in one line. */
+  text: string;
+}
 
 /** The supervisor answered with an error, or could not be reached; the message is for the person at the terminal. */
 export class AdminFailure extends Error {
@@ -21,36 +30,64 @@ export class AdminClient {
     this.socketPath = socketPath;
   }
 
-  /** One request; resolves with the parsed JSON answer. */
-  async call<Answer>(method: "GET" | "POST", path: string, body?: unknown): Promise<Answer> {
-    let text = "";
-    for await (const chunk of await this.#open(method, path, body)) text += String(chunk);
-    return JSON.parse(text) as Answer;
+  /** One request. Throws an {@link AdminFailure} also where the answer is not what the schema says. */
+  async ask<Value>(schema: AnswerSchema<Value>, method: "GET" | "POST", path: string, body?: unknown): Promise<Answer<Value>> {
+    const text = (await this.#text(method, path, body)).trim();
+    return { value: await this.#read(schema, path, parseJson(text)), text };
+  }
+
+  /** One request; resolves with the answer's JSON, of whose shape only the caller is sure. */
+  async call<Value>(method: "GET" | "POST", path: string, body?: unknown): Promise<Value> {
+    return JSON.parse(await this.#text(method, path, body)) as Value;
   }
 
   /** One request whose answer is text. */
   async text(path: string): Promise<string> {
-    let text = "";
-    for await (const chunk of await this.#open("GET", path)) text += String(chunk);
-    return text;
+    return await this.#text("GET", path);
   }
 
   /** A stream of JSON lines, until it ends or the signal aborts. Throws what berthd says at its end, and where it breaks off. */
-  async *lines<Line extends object>(path: string, signal?: AbortSignal): AsyncGenerator<Line> {
+  async *lines<Line>(schema: AnswerSchema<Line>, path: string, signal?: AbortSignal): AsyncGenerator<Answer<Line>> {
     const response = await this.#open("GET", path, undefined, signal);
     try {
       for await (const text of createInterface({ input: response })) {
+        const json = parseJson(text);
         // What was on its way when it broke off is no whole line.
-        const line = parse<Line | { error: string }>(text);
-        if (line === undefined) break;
-        if ("error" in line && Object.keys(line).length === 1) throw new AdminFailure(line.error);
-        yield line as Line;
+        if (json === undefined && !response.complete) break;
+        const failed = errorIn(json);
+        if (failed !== undefined) throw new AdminFailure(failed);
+        yield { value: await this.#read(schema, path, json), text };
       }
     } catch (error) {
-      if (signal?.aborted !== true && response.complete) throw error;
+      if (error instanceof AdminFailure || (signal?.aborted !== true && response.complete)) throw error;
     }
     if (!response.complete && signal?.aborted !== true)
       throw new AdminFailure(`berthd at ${this.socketPath} broke off: it was stopped or restarted, or it died. Ask again`);
+  }
+
+  async #text(method: "GET" | "POST", path: string, body?: unknown): Promise<string> {
+    let text = "";
+    for await (const chunk of await this.#open(method, path, body)) text += String(chunk);
+    return text;
+  }
+
+  async #read<Value>(schema: AnswerSchema<Value>, path: string, json: unknown): Promise<Value> {
+    try {
+      return readAnswer(schema, json);
+    } catch (error) {
+      if (!(error instanceof AnswerMisfit)) throw error;
+      const asked = path.replace(/\?.*/, "");
+      throw new AdminFailure(
+        `berthd ${await this.#version()} at ${this.socketPath} does not fit this berth, which is ${VERSION}: ` +
+          `it answers ${asked} otherwise: ${error.message}. Where berth was upgraded: systemctl restart berthd (tasks run on)`,
+      );
+    }
+  }
+
+  /** berthd's version, also of one that says little else in a way that is known here. */
+  async #version(): Promise<string> {
+    const info = await this.call<{ version?: unknown } | null>("GET", "/v1/info").catch(() => null);
+    return typeof info?.version === "string" ? info.version : "of an unknown version";
   }
 
   #open(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<IncomingMessage> {
@@ -76,9 +113,10 @@ export class AdminClient {
   }
 }
 
-function parse<Value>(text: string): Value | undefined {
+/** Undefined for what is no JSON. */
+function parseJson(text: string): unknown {
   try {
-    return JSON.parse(text) as Value;
+    return JSON.parse(text);
   } catch {
     return undefined;
   }
@@ -87,9 +125,11 @@ function parse<Value>(text: string): Value | undefined {
 async function readError(response: AsyncIterable<unknown>): Promise<string> {
   let text = "";
   for await (const chunk of response) text += String(chunk);
-  try {
-    return (JSON.parse(text) as { error: string }).error;
-  } catch {
-    return text;
-  }
+  return errorIn(parseJson(text)) ?? text;
+}
+
+/** What an answer tells that is nothing but an error; undefined for any other. A schema that does not fit takes its time, and most lines are no error. */
+function errorIn(json: unknown): string | undefined {
+  if (typeof json !== "object" || json === null || !("error" in json) || Object.keys(json).length > 1) return undefined;
+  return ErrorBody.safeParse(json).data?.error;
 }

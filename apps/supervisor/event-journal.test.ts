@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { EventJournal, type HostEvent } from "./event-journal.ts";
+import type { HostEvent } from "@berth/admin-api";
+import { EventJournal } from "./event-journal.ts";
 
 function add(journal: EventJournal, count: number, from = 1): void {
   for (let i = 0; i < count; i++) journal.add({ at: from + i, taskId: "t", what: `event ${from + i}` });

@@ -1,13 +1,4 @@
-/** Something that happened to a task, as `berth events` shows it. */
-export interface HostEvent {
-  /** Counts from 1 over the daemon's life. */
-  sequence: number;
-  /** Milliseconds since the epoch. */
-  at: number;
-  taskId: string;
-  what: string;
-  detail?: string;
-}
+import type { HostEvent } from "@berth/admin-api";
 
 /**
  * The last events of all tasks of the host, and a live stream of those to come. Memory only: after a restart it begins anew.

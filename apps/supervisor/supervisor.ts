@@ -1,4 +1,5 @@
 import { hostname } from "node:os";
+import type { HostInfo } from "@berth/admin-api";
 import { createHealthWatches } from "@berth/health";
 import { builtInHooks, enforcePolicy, type Hook, HookRunner, judgePlan } from "@berth/hooks";
 import { LogLane, type LogPosition } from "@berth/logrelay";
@@ -252,7 +253,7 @@ export class Supervisor {
   #openSidecar(
     settings: HostSettings,
     secrets: SecretRegistry,
-  ): { status: () => Promise<object>; watch: SidecarWatch; hook: Hook } | undefined {
+  ): { status: () => Promise<HostInfo["sidecar"]>; watch: SidecarWatch; hook: Hook } | undefined {
     const { configured } = settings;
     if (!configured.sidecar) return undefined;
     const lane = SidecarLane.open({
@@ -277,7 +278,7 @@ export class Supervisor {
       retryCount: configured.sidecarRetryCount,
       retryDelayMs: configured.sidecarRetryDelay,
     });
-    const status = async (): Promise<object> => {
+    const status = async (): Promise<HostInfo["sidecar"]> => {
       const { tasks, ...reader } = await lane.status(AbortSignal.timeout(STATUS_PATIENCE_MS));
       return { ...reader, tasks: tasks.length };
     };

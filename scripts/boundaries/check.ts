@@ -8,7 +8,7 @@ import { readWorkspace, type Workspace, type WorkspacePackage } from "./workspac
  * name is what follows "layer:" in the nx tag of a package.json.
  */
 export const LAYERS: readonly (readonly string[])[] = [
-  ["recordio", "duration", "retry", "redact"],
+  ["recordio", "duration", "retry", "redact", "admin-api"],
   ["lane"],
   ["mesos"],
   ["protocol", "config"],

@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { PlanView, VaultView } from "@berth/admin-api";
 import { LocalSupervisor } from "@berth/cli/local-supervisor";
 import { program } from "@berth/cli/programs";
 import { LocalAgent, type LocalExecutor, type TaskInfoInput } from "@berth/mesos/local-agent";
@@ -154,8 +155,10 @@ describe("secrets on their whole way", { skip: skipWithout("vaultdev") }, () => 
       leaks.push(...leaksInText(await supervisor.admin.text(path), path, forbidden()));
     }
     assert.match(await supervisor.admin.text(`/v1/tasks/${id}`), /vault:\/\/secret\/app\/one/);
-    const plan = JSON.stringify(await supervisor.admin.call("POST", "/v1/plan", { taskInfo: task }));
-    return [...leaks, ...leaksInText(plan, "berth plan", forbidden())];
+    assert.equal((await supervisor.admin.ask(VaultView, "GET", "/v1/vault")).value.state, "open");
+    const plan = await supervisor.admin.ask(PlanView, "POST", "/v1/plan", { taskInfo: task });
+    assert.equal(plan.value.image, BUSYBOX_IMAGE);
+    return [...leaks, ...leaksInText(plan.text, "berth plan", forbidden())];
   }
 
   test("five supervisors that share Redis log in once in all, and Redis holds no secret", async () => {

@@ -1,51 +1,47 @@
 import { dirname, join } from "node:path";
+import {
+  type HookRow,
+  HookRows,
+  HostEvent,
+  HostInfo,
+  Killed,
+  LogLine,
+  PlanView,
+  type SettingRow,
+  SettingRows,
+  TaskInspection,
+  TaskSummaries,
+  type TaskSummary,
+  VaultView,
+} from "@berth/admin-api";
 import { formatDuration, parseGoDuration } from "@berth/duration";
 import { type Command, InvalidArgumentError } from "commander";
-import { AdminClient } from "../admin-client.ts";
+import { AdminClient, type Answer } from "../admin-client.ts";
+import { infoText } from "../info-text.ts";
+import { inspectionText } from "../inspection-text.ts";
 import { readJsonFile } from "../json-file.ts";
-import { age, clock, print, table } from "../output.ts";
-
-interface Summary {
-  taskId: string;
-  executorId: string;
-  name: string;
-  runtime: string;
-  state: string | null;
-  step: string;
-  healthy: boolean | null;
-  id: string | null;
-  image: string | null;
-  worker: string;
-  launchedAt: number;
-}
-
-interface HostEvent {
-  at: number;
-  taskId: string;
-  what: string;
-  detail?: string;
-}
+import { age, eventLine, print, table, yesNo } from "../output.ts";
 
 /** ps, inspect, events, logs, kill, plan, hooks, info: everything that asks a running berthd. */
 export function addOperatorCommands(cli: Command): void {
   const admin = (): AdminClient => new AdminClient(adminSocket(cli.opts<{ socket?: string }>().socket));
-  const asJson = (): boolean => cli.opts<{ json?: boolean }>().json === true;
+  /** With --json the answer as it came, which may say more than is known here. */
+  const show = <Value>({ value, text }: Answer<Value>, readable: (value: Value) => string): void =>
+    print(cli.opts<{ json?: boolean }>().json === true ? text : readable(value));
 
   cli
     .command("ps")
     .description("list the tasks of this host")
-    .action(async () => {
-      const tasks = await admin().call<Summary[]>("GET", "/v1/tasks");
-      print(asJson() ? JSON.stringify(tasks) : taskTable(tasks));
-    });
+    .action(async () => show(await admin().ask(TaskSummaries, "GET", "/v1/tasks"), taskTable));
 
   cli
     .command("inspect <task>")
-    .description("show everything about one task, by its id, container name or container id, or a prefix of one")
-    .action(async (task: string) => {
-      const description = await admin().call<object>("GET", `/v1/tasks/${encodeURIComponent(task)}`);
-      print(JSON.stringify(description, undefined, asJson() ? 0 : 2));
-    });
+    .description(
+      "show everything about one task, by its id, container name or container id, or a prefix of one; with --json its TaskInfo too",
+    )
+    .action(async (task: string) =>
+      show(await admin().ask(TaskInspection, "GET", `/v1/tasks/${encodeURIComponent(task)}`), inspectionText),
+    );
 
   cli
     .command("events")
@@ -55,13 +51,7 @@ export function addOperatorCommands(cli: Command): void {
     .action(async (options: { follow?: boolean; since?: number }) => {
       const query = new URLSearchParams({ since: String(options.since ?? 0) });
       if (options.follow === true) query.set("follow", "true");
-      for await (const event of admin().lines<HostEvent>(`/v1/events?${query}`)) {
-        print(
-          asJson()
-            ? JSON.stringify(event)
-            : `${clock(event.at)}  ${event.taskId}  ${event.what}${event.detail === undefined ? "" : `: ${event.detail.replaceAll("\n", "\n    ")}`}`,
-        );
-      }
+      for await (const event of admin().lines(HostEvent, `/v1/events?${query}`)) show(event, eventLine);
     });
 
   cli
@@ -77,11 +67,10 @@ export function addOperatorCommands(cli: Command): void {
       if (options.since !== undefined) query.set("since", String(options.since));
       if (options.stderr === true) query.set("stream", "stderr");
       if (options.tail !== undefined) query.set("tail", String(options.tail));
-      for await (const line of admin().lines<{ stream: "stdout" | "stderr"; text: string }>(
-        `/v1/tasks/${encodeURIComponent(task)}/logs?${query}`,
-      )) {
-        if (asJson()) print(JSON.stringify(line));
-        else (line.stream === "stderr" ? process.stderr : process.stdout).write(`${line.text}\n`);
+      const json = cli.opts<{ json?: boolean }>().json === true;
+      for await (const { value, text } of admin().lines(LogLine, `/v1/tasks/${encodeURIComponent(task)}/logs?${query}`)) {
+        if (json) print(text);
+        else (value.stream === "stderr" ? process.stderr : process.stdout).write(`${value.text}\n`);
       }
     });
 
@@ -91,12 +80,8 @@ export function addOperatorCommands(cli: Command): void {
     .option("--grace <duration>", "from SIGTERM to SIGKILL, instead of the task's own grace period", duration)
     .action(async (task: string, options: { grace?: number }) => {
       const body = options.grace === undefined ? {} : { gracePeriodMs: options.grace };
-      const killed = await admin().call<{ taskId: string; gracePeriodMs: number }>(
-        "POST",
-        `/v1/tasks/${encodeURIComponent(task)}/kill`,
-        body,
-      );
-      print(asJson() ? JSON.stringify(killed) : `${killed.taskId} is being stopped (grace period ${formatDuration(killed.gracePeriodMs)})`);
+      const killed = await admin().ask(Killed, "POST", `/v1/tasks/${encodeURIComponent(task)}/kill`, body);
+      show(killed, ({ taskId, gracePeriodMs }) => `${taskId} is being stopped (grace period ${formatDuration(gracePeriodMs)})`);
     });
 
   cli
@@ -105,47 +90,33 @@ export function addOperatorCommands(cli: Command): void {
     .description("show what would be created for a TaskInfo, which hooks would act and which rules refuse it, without doing anything")
     .action(async (file: string) => {
       const taskInfo = await readJsonFile(file);
-      print(JSON.stringify(await admin().call("POST", "/v1/plan", { taskInfo }), undefined, asJson() ? 0 : 2));
+      const plan = await admin().ask(PlanView, "POST", "/v1/plan", { taskInfo });
+      show(plan, () => indented(plan.text));
     });
 
   cli
     .command("hooks")
     .description("list the hooks in the order in which they run")
-    .action(async () => {
-      const hooks = await admin().call<Array<{ name: string; priority: number; stages: string[]; timeoutMs: number; failsTask: boolean }>>(
-        "GET",
-        "/v1/hooks",
-      );
-      const rows = hooks.map((hook) => [
-        hook.name,
-        String(hook.priority),
-        formatDuration(hook.timeoutMs),
-        hook.failsTask ? "yes" : "no",
-        hook.stages.join(", "),
-      ]);
-      print(asJson() ? JSON.stringify(hooks) : table([["HOOK", "PRIORITY", "TIMEOUT", "FAILS TASK", "STAGES"], ...rows]));
-    });
+    .action(async () => show(await admin().ask(HookRows, "GET", "/v1/hooks"), hookTable));
 
   cli
     .command("config")
     .description("show every setting of the running supervisor and where it came from")
-    .action(async () => {
-      const rows = await admin().call<Array<{ name: string; value: string; origin: string }>>("GET", "/v1/config");
-      print(
-        asJson() ? JSON.stringify(rows) : table([["SETTING", "VALUE", "FROM"], ...rows.map((row) => [row.name, row.value, row.origin])]),
-      );
-    });
+    .action(async () => show(await admin().ask(SettingRows, "GET", "/v1/config"), settingTable));
 
   cli
     .command("info")
     .description("show the supervisor's own state: version, dockerd, worker threads")
-    .action(async () => print(JSON.stringify(await admin().call("GET", "/v1/info"), undefined, asJson() ? 0 : 2)));
+    .action(async () => show(await admin().ask(HostInfo, "GET", "/v1/info"), infoText));
 
   const vault = cli.command("vault").description("the host's Vault token");
   vault
     .command("status")
     .description("show address, auth method, token and counters; never the token itself")
-    .action(async () => print(JSON.stringify(await admin().call("GET", "/v1/vault"), undefined, asJson() ? 0 : 2)));
+    .action(async () => {
+      const status = await admin().ask(VaultView, "GET", "/v1/vault");
+      show(status, () => indented(status.text));
+    });
 }
 
 /** The admin socket lies beside the workers' socket. */
@@ -153,11 +124,11 @@ export function adminSocket(socket: string | undefined): string {
   return join(dirname(socket ?? process.env.BERTH_SOCKET ?? "/run/berth/berthd.sock"), "admin.sock");
 }
 
-function taskTable(tasks: readonly Summary[]): string {
+function taskTable(tasks: readonly TaskSummary[]): string {
   const rows = tasks.map((task) => [
     task.taskId,
     (task.state ?? "-").replace("TASK_", ""),
-    task.healthy === null ? "-" : task.healthy ? "yes" : "NO",
+    yesNo(task.healthy),
     age(task.launchedAt),
     task.runtime,
     (task.id ?? "-").slice(0, 12),
@@ -166,6 +137,25 @@ function taskTable(tasks: readonly Summary[]): string {
     task.step,
   ]);
   return table([["TASK", "STATE", "HEALTHY", "AGE", "RUNTIME", "ID", "IMAGE", "WORKER", "NOW"], ...rows]);
+}
+
+function hookTable(hooks: readonly HookRow[]): string {
+  const rows = hooks.map((hook) => [
+    hook.name,
+    String(hook.priority),
+    formatDuration(hook.timeoutMs),
+    hook.failsTask ? "yes" : "no",
+    hook.stages.join(", "),
+  ]);
+  return table([["HOOK", "PRIORITY", "TIMEOUT", "FAILS TASK", "STAGES"], ...rows]);
+}
+
+function settingTable(settings: readonly SettingRow[]): string {
+  return table([["SETTING", "VALUE", "FROM"], ...settings.map((row) => [row.name, row.value, row.origin])]);
+}
+
+function indented(json: string): string {
+  return JSON.stringify(JSON.parse(json), undefined, 2);
 }
 
 function duration(text: string): number {

@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { ErrorBody } from "@berth/admin-api";
 import { TaskFailure } from "@berth/mesos";
 import type { TaskLog } from "../task/ports.ts";
 
@@ -44,7 +45,7 @@ export function createAdminServer(routes: AdminRoutes, log: TaskLog, mask: (text
       if (response.headersSent || response.destroyed) return response.destroy();
       // What is still on its way of a request that is refused is not waited for.
       if (!request.complete) response.setHeader("connection", "close");
-      send(response, status, "application/json", mask(JSON.stringify({ error: error instanceof Error ? error.message : String(error) })));
+      send(response, status, "application/json", mask(JSON.stringify(errorBody(error))));
     });
   });
 }
@@ -132,9 +133,13 @@ async function stream(response: ServerResponse, lines: AsyncIterable<string>, ma
     }
   } catch (error) {
     // The status is sent already: the error is the last line.
-    response.write(`${mask(JSON.stringify({ error: error instanceof Error ? error.message : String(error) }))}\n`);
+    response.write(`${mask(JSON.stringify(errorBody(error)))}\n`);
   }
   response.end();
+}
+
+function errorBody(error: unknown): ErrorBody {
+  return { error: error instanceof Error ? error.message : String(error) };
 }
 
 /** The client has read on, or is gone. */

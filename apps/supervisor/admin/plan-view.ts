@@ -1,3 +1,4 @@
+import type { PlanView } from "@berth/admin-api";
 import { type Hook, type HookTask, STAGES } from "@berth/hooks";
 import type { TaskInfo } from "@berth/mesos/task-info";
 import type { TaskIdentity } from "@berth/runtime";
@@ -5,29 +6,15 @@ import { type ContainerPlan, environmentRecord, planContainer } from "@berth/run
 import { isCommandTask, planProcess } from "../process/process-plan.ts";
 import type { TaskOptions } from "../settings.ts";
 
-/** What `berth plan` shows: what a launch of this TaskInfo on this host would come to. Nothing is done. */
-export interface PlanView {
-  runtime: "docker" | "process";
-  name: string;
-  image?: string;
-  /** The Docker create request without its environment. */
-  create?: object;
-  argv?: string[];
-  environment: Record<string, string>;
-  /** Variables of the executor that would not be passed on. */
-  withheld: string[];
-  gracePeriodMs: number;
-  warnings: string[];
-  /** In the order in which they would act. */
-  hooks: Array<{ stage: string; hook: string; does: string }>;
-}
-
 export interface PlanningHost {
   hooks: readonly Hook[];
   /** Throws the TaskFailure by which the host's policy refuses a plan, or returns warnings. */
   judge: (plan: ContainerPlan, sandbox: string) => string[];
   hostname: string;
 }
+
+/** A plan before its hooks; hooks are told which runtime it is. */
+type Planned = Omit<PlanView, "hooks" | "runtime"> & Pick<HookTask, "runtime">;
 
 /** The ids that a launch would have are not known yet; names derived from them differ. */
 const SOME_RUN: Omit<TaskIdentity, "taskId"> = { frameworkId: "<framework>", executorId: "<executor>", containerId: "<container>" };
@@ -58,7 +45,7 @@ function planDocker(
     judge,
     ...surroundings
   }: { executorEnvironment: Record<string, string>; agentHostname: string; sandbox: string; judge: PlanningHost["judge"] },
-): Omit<PlanView, "hooks"> {
+): Planned {
   const plan = planContainer({ identity, task, ...surroundings, executorArguments: [], worker: { pid: 1 }, options: options.docker });
   return {
     runtime: "docker",
@@ -72,7 +59,7 @@ function planDocker(
   };
 }
 
-function planCommand(task: TaskInfo, identity: TaskIdentity, options: TaskOptions): Omit<PlanView, "hooks"> {
+function planCommand(task: TaskInfo, identity: TaskIdentity, options: TaskOptions): Planned {
   const plan = planProcess(task, identity, { sandbox: "<sandbox>", path: undefined, process: { pid: 1 } });
   return {
     runtime: "process",

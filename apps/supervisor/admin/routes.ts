@@ -1,3 +1,16 @@
+import type {
+  HookRow,
+  HostEvent,
+  HostInfo,
+  Killed,
+  LogLine,
+  PlanView,
+  SettingRow,
+  SidecarView,
+  TaskInspection,
+  TaskSummary,
+  VaultView,
+} from "@berth/admin-api";
 import type { TaskLogStatistics } from "@berth/logrelay";
 import { parseTaskInfo, type TaskInfo } from "@berth/mesos/task-info";
 import { PROTOCOL_VERSIONS } from "@berth/protocol";
@@ -8,7 +21,7 @@ import type { Executors } from "../executor/executors.ts";
 import type { LogQuery } from "../task/ports.ts";
 import type { Task } from "../task/task.ts";
 import { AdminError, type AdminHandler, type AdminRequest, type AdminRoutes } from "./http.ts";
-import { findTask, logView, summarize } from "./task-views.ts";
+import { findTask, inspectionOf, summarize } from "./task-views.ts";
 
 export interface AdminParts {
   executors: Executors;
@@ -17,15 +30,16 @@ export interface AdminParts {
   startedAt: number;
   now: () => number;
   /** What would be created for a TaskInfo, which hooks would act and which rules refuse it. */
-  plan: (task: TaskInfo) => unknown;
-  hooks: () => unknown;
-  settings: () => unknown;
-  vault: () => Promise<unknown>;
+  plan: (task: TaskInfo) => PlanView;
+  hooks: () => HookRow[];
+  settings: () => SettingRow[];
+  vault: () => Promise<VaultView>;
   /** What Sidecar says of a task; null where it is not asked about it. */
-  sidecar: (identity: TaskIdentity) => unknown;
+  sidecar: (identity: TaskIdentity) => SidecarView | null;
   /** One entry per thing that a launch needs: dockerd, Vault, Redis, Sidecar. */
-  dependencies: () => Record<string, { ready: boolean; detail: string }>;
-  details: () => Promise<object>;
+  dependencies: () => HostInfo["dependencies"];
+  /** The threads' own state. */
+  details: () => Promise<Pick<HostInfo, "docker" | "sidecar">>;
   /** What came of a task's output so far; undefined where it is not relayed. */
   logsOf: (task: Task) => Promise<TaskLogStatistics | undefined>;
   metrics: () => Promise<string>;
@@ -49,30 +63,30 @@ export function adminRoutes(parts: AdminParts): AdminRoutes {
         tasks: [...executors.tasks()].length,
         dependencies: parts.dependencies(),
         ...(await parts.details()),
-      },
+      } satisfies HostInfo,
     }),
-    "GET /v1/tasks": () => ({ json: [...executors.tasks()].map((task) => summarize(task.describe())) }),
+    "GET /v1/tasks": () => ({ json: [...executors.tasks()].map((task) => summarize(task.describe())) satisfies TaskSummary[] }),
     "GET /v1/tasks/:id": async ({ parameters }) => {
       const task = findTask(executors, parameters.id ?? "");
       const description = task.describe();
       const logs = await parts.logsOf(task).catch(() => undefined);
-      const views = { sidecar: parts.sidecar(description.identity), logs: logs === undefined ? null : logView(logs) };
-      return { json: { ...summarize(description), ...description, ...views } };
+      return { json: inspectionOf(description, { sidecar: parts.sidecar(description.identity), logs }) satisfies TaskInspection };
     },
     "POST /v1/tasks/:id/kill": ({ parameters, body }) => {
-      const { gracePeriodMs } = parse(KillBody, body);
+      const wanted = parse(KillBody, body);
       const task = findTask(executors, parameters.id ?? "");
-      task.stop("operator", "stopped by the operator", gracePeriodMs);
-      return { json: { taskId: task.identity.taskId, gracePeriodMs: task.describe().stop?.gracePeriodMs ?? 0 } };
+      task.stop("operator", "stopped by the operator", wanted.gracePeriodMs);
+      const gracePeriodMs = task.describe().stop?.gracePeriodMs ?? 0;
+      return { json: { taskId: task.identity.taskId, gracePeriodMs } satisfies Killed };
     },
     "GET /v1/tasks/:id/logs": ({ parameters, query, signal }) => {
       const task = findTask(executors, parameters.id ?? "");
-      return { lines: jsonLines(task.output(logQuery(query), signal)) };
+      return { lines: jsonLines<LogLine>(task.output(logQuery(query), signal)) };
     },
     "GET /v1/events": ({ query, signal }) => {
       const since = numberOf(query, "since") ?? 0;
-      if (query.get("follow") === "true") return { lines: jsonLines(journal.follow(since, signal)) };
-      return { lines: jsonLines(journal.since(since)) };
+      if (query.get("follow") === "true") return { lines: jsonLines<HostEvent>(journal.follow(since, signal)) };
+      return { lines: jsonLines<HostEvent>(journal.since(since)) };
     },
     "POST /v1/plan": ({ body }) => ({ json: parts.plan(parseTaskInfo(parse(PlanBody, body).taskInfo)) }),
     "GET /v1/hooks": () => ({ json: parts.hooks() }),
@@ -123,6 +137,6 @@ function parse<Schema extends z.ZodType>(schema: Schema, body: unknown): z.infer
   return result.data;
 }
 
-async function* jsonLines(values: Iterable<unknown> | AsyncIterable<unknown>): AsyncGenerator<string> {
+async function* jsonLines<Line>(values: Iterable<Line> | AsyncIterable<Line>): AsyncGenerator<string> {
   for await (const value of values) yield JSON.stringify(value);
 }

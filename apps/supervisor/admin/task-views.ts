@@ -1,31 +1,11 @@
+import type { TaskInspection, TaskLogView, TaskSummary } from "@berth/admin-api";
 import type { TaskLogStatistics } from "@berth/logrelay";
 import type { Executors } from "../executor/executors.ts";
 import type { Task } from "../task/task.ts";
 import type { TaskDescription } from "../task/task-parts.ts";
 import { AdminError } from "./http.ts";
 
-/** One line of `berth ps`. Times are milliseconds since the epoch; field names are stable. */
-export interface TaskSummary {
-  taskId: string;
-  frameworkId: string;
-  executorId: string;
-  name: string;
-  runtime: "docker" | "process";
-  /** The last state that the agent was told; null before the first. */
-  state: string | null;
-  phase: string;
-  /** What the reconciler does or waits for. */
-  step: string;
-  healthy: boolean | null;
-  /** Container id or pid; null when there is none. */
-  id: string | null;
-  image: string | null;
-  worker: string;
-  launchedAt: number;
-  startedAt: number | null;
-  message: string | null;
-}
-
+/** One line of `berth ps`. */
 export function summarize(description: TaskDescription): TaskSummary {
   const { identity, observed, lastStatus } = description;
   return {
@@ -47,8 +27,17 @@ export function summarize(description: TaskDescription): TaskSummary {
   };
 }
 
-/** What came of a task's output: what was read, and what each of its targets got. */
-export function logView({ taskKey: _key, sinks, ...read }: TaskLogStatistics): object {
+/** What `berth inspect` shows of a task; `logs` is undefined where nothing is known of its output. */
+export function inspectionOf(
+  description: TaskDescription,
+  { sidecar, logs }: { sidecar: TaskInspection["sidecar"]; logs: TaskLogStatistics | undefined },
+): TaskInspection {
+  const summary = summarize(description);
+  // First, so that it is read first; and last, for what is null in it is undefined in the description.
+  return { ...summary, ...description, ...summary, sidecar, logs: logs === undefined ? null : logView(logs) };
+}
+
+function logView({ taskKey: _key, sinks, ...read }: TaskLogStatistics): TaskLogView {
   return { ...read, targets: sinks };
 }
 

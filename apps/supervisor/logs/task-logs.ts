@@ -1,5 +1,6 @@
 import { existsSync, lstatSync } from "node:fs";
 import { join } from "node:path";
+import type { LogLine } from "@berth/admin-api";
 import { endOfSandboxFile, type LogLane, type LogPosition, type LogSource, type SandboxTarget, type SinkConfig } from "@berth/logrelay";
 import type { DescriptorKind } from "@berth/protocol";
 import { pause } from "@berth/retry";
@@ -7,7 +8,7 @@ import type { Observed, TaskIdentity } from "@berth/runtime";
 import type { ContainerSummary, DockerEngine } from "@berth/runtime/docker/engine";
 import type { Executor } from "../executor/executor.ts";
 import type { Outcome } from "../task/outcome.ts";
-import type { LogLine, LogPort, LogQuery, OutputPiece, TaskLog } from "../task/ports.ts";
+import type { LogPort, LogQuery, OutputPiece, TaskLog } from "../task/ports.ts";
 import type { TaskRuntime } from "../task/runtime.ts";
 import { taskKey } from "../task-key.ts";
 import type { TaskLogOptions } from "./log-options.ts";

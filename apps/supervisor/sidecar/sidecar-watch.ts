@@ -1,3 +1,4 @@
+import type { SidecarView } from "@berth/admin-api";
 import type { TaskInfo } from "@berth/mesos/task-info";
 import type { TaskIdentity } from "@berth/runtime";
 import type { SidecarLane, Verdict, WatchTask } from "@berth/sidecar";
@@ -17,21 +18,6 @@ interface Watched {
   verdict: Verdict | undefined;
   /** When nothing began to be known of it, milliseconds since the epoch. */
   missedSince: number | undefined;
-}
-
-/** What `berth inspect` shows of a task in Sidecar. Times are milliseconds since the epoch. */
-export interface SidecarView {
-  host: string;
-  serviceId: string;
-  /** Null where Sidecar does not know it, cannot be asked, or was not asked yet. */
-  status: string | null;
-  /** Of the status; where it is null, since when nothing is known. */
-  since: number | null;
-  healthy: boolean;
-  /** Why it is taken for healthy although Sidecar does not say so. */
-  assumedHealthy: string | null;
-  failures: number;
-  maxFails: number;
 }
 
 /** Sidecar's verdicts on the tasks of this host: what the lane tells, given to the task that it concerns. */

@@ -1,4 +1,5 @@
 /** What a task's reconciler needs from the rest of the daemon. Each is given to it at construction; none is looked up. */
+import type { LogLine } from "@berth/admin-api";
 import type { ContainerStatus } from "@berth/mesos";
 import type { TaskInfo } from "@berth/mesos/task-info";
 import type { RequestedUpdate, SupervisorMessage } from "@berth/protocol";
@@ -50,14 +51,6 @@ export interface LogQuery {
   tail?: number;
   /** Default: both. */
   streams?: Array<"stdout" | "stderr">;
-}
-
-/** One line of a task's output as `berth logs` shows it. */
-export interface LogLine {
-  stream: "stdout" | "stderr";
-  /** RFC 3339; empty where the output has no times. */
-  time: string;
-  text: string;
 }
 
 /** Output of a command task that its worker hands in. */

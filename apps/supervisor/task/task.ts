@@ -1,3 +1,4 @@
+import type { LogLine } from "@berth/admin-api";
 import { formatDuration } from "@berth/duration";
 import type { HookTask, Stage } from "@berth/hooks";
 import { isTerminal, TaskFailure, type TaskState } from "@berth/mesos";
@@ -9,7 +10,7 @@ import { CheckpointKeeper } from "./checkpoint.ts";
 import { ClockJumps } from "./clock-jumps.ts";
 import { decide, type Step } from "./decide.ts";
 import { type Outcome, outcomeOfExit, outcomeOfStop, outcomeOfVanishing } from "./outcome.ts";
-import type { LogLine, LogQuery, TaskEvent, Verdicts } from "./ports.ts";
+import type { LogQuery, TaskEvent, Verdicts } from "./ports.ts";
 import { Reporting, terminalUpdate } from "./reporting.ts";
 import { ImageGone, type PlannedTask, type TaskRuntime } from "./runtime.ts";
 import type { Checkpoint, Phase, Situation } from "./situation.ts";
