@@ -4,34 +4,26 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { LocalSupervisor } from "@berth/cli/local-supervisor";
 import { encodeFrame, type WorkerMessage } from "@berth/protocol";
 import { encodeRecord } from "@berth/recordio";
-import { BUSYBOX_IMAGE, type Dockerd, ScriptedWorker, sharedDockerd, type TempDir, tempDir, waitFor } from "@berth/test-harness";
+import { BUSYBOX_IMAGE, type Dockerd, type ScriptedWorker, sharedDockerd, waitFor } from "@berth/test-harness";
+import { dockerTask, WAITING } from "./docker-tasks.ts";
+import { ScriptedStage } from "./scripted-stage.ts";
 
 let docker: Dockerd;
-let folder: TempDir;
-let supervisor: LocalSupervisor;
+let stage: ScriptedStage;
 let bystander: ScriptedWorker;
-const bystandersTask = `b-${randomBytes(5).toString("hex")}`;
+const task = dockerTask(WAITING);
+const bystandersTask = task.task_id.value;
 
 before(async () => {
   docker = await sharedDockerd();
-  folder = await tempDir("p");
-  supervisor = await LocalSupervisor.start({
-    directory: folder.path,
-    environment: { DOCKER_HOST: docker.host },
-    logFile: `${folder.path}/berthd.log`,
-  });
-  bystander = new ScriptedWorker({ socket: supervisor.socket, sandbox: folder.path });
-  await bystander.connect();
-  bystander.launch({
-    task_id: { value: bystandersTask },
-    container: { type: "DOCKER", docker: { image: BUSYBOX_IMAGE, network: "NONE" } },
-    command: { shell: true, value: "trap 'exit 0' TERM; while :; do sleep 0.2; done" },
-  });
+  stage = await ScriptedStage.on(docker);
+  await stage.startSupervisor();
+  bystander = await stage.worker();
+  bystander.launch(task);
   await bystander.update(bystandersTask, "TASK_RUNNING");
 });
 
@@ -40,14 +32,13 @@ after(async () => {
     bystander.kill(bystandersTask);
     await bystander.update(bystandersTask, "TASK_KILLED");
     await waitFor(() => bystander.exitCode === 0);
-    await bystander.disconnect();
   }
-  await supervisor?.stop();
+  await stage?.endWorkers();
+  await stage?.[Symbol.asyncDispose]();
   await docker?.stop();
-  await folder?.remove();
 });
 
-async function dial(path: string = supervisor.socket): Promise<Socket> {
+async function dial(path = stage.socket): Promise<Socket> {
   const socket = connect(path);
   socket.on("error", () => {});
   await once(socket, "connect");
@@ -60,25 +51,21 @@ function closed(socket: Socket): Promise<unknown> {
 }
 
 function residentMb(): number {
-  const kb = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${supervisor.pid}/status`, "utf8"))?.[1];
+  const kb = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${stage.supervisor.pid}/status`, "utf8"))?.[1];
   return Number(kb) / 1024;
 }
 
 /** Nothing has happened to the daemon and to the task beside. */
 async function unharmed(): Promise<void> {
-  assert.equal(supervisor.running, true);
+  assert.equal(stage.supervisor.running, true);
   assert.deepEqual(bystander.statesOf(bystandersTask), ["TASK_STARTING", "TASK_RUNNING"]);
   assert.equal(bystander.connected, true);
-  const [task] = await supervisor.admin.call<Array<{ taskId: string; worker: string }>>("GET", "/v1/tasks");
-  assert.deepEqual([task?.taskId, task?.worker], [bystandersTask, "connected"]);
+  const [told] = await stage.supervisor.admin.call<Array<{ taskId: string; worker: string }>>("GET", "/v1/tasks");
+  assert.deepEqual([told?.taskId, told?.worker], [bystandersTask, "connected"]);
 }
 
 function frame(value: unknown): Uint8Array {
   return encodeRecord(Buffer.from(JSON.stringify(value)));
-}
-
-function stranger(): ScriptedWorker {
-  return new ScriptedWorker({ socket: supervisor.socket, sandbox: folder.path });
 }
 
 function helloOf(worker: ScriptedWorker): WorkerMessage {
@@ -97,7 +84,7 @@ describe("on the workers' socket", () => {
     ["null", () => [frame(null)]],
     ["a message of no known type", () => [frame({ type: "surprise" })]],
     ["a hello without its fields", () => [frame({ type: "hello", protocol: [1] })]],
-    ["a hello with wrong fields", () => [frame({ ...helloOf(stranger()), pid: "one", tasks: {} })]],
+    ["a hello with wrong fields", () => [frame({ ...helloOf(stage.newWorker()), pid: "one", tasks: {} })]],
     [
       "a launch before hello",
       () => [frame({ type: "launch", tasks: [{ taskId: "x", taskInfo: { task_id: { value: "x" } }, launchedAt: 1 }] })],
@@ -105,7 +92,7 @@ describe("on the workers' socket", () => {
     [
       "a second hello",
       () => {
-        const hello = helloOf(stranger());
+        const hello = helloOf(stage.newWorker());
         return [encodeFrame(hello, Buffer.from), encodeFrame(hello, Buffer.from)];
       },
     ],
@@ -126,7 +113,7 @@ describe("on the workers' socket", () => {
     const early = await dial();
     early.write("1000\n{");
     const late = await dial();
-    late.write(encodeFrame(helloOf(stranger()), Buffer.from));
+    late.write(encodeFrame(helloOf(stage.newWorker()), Buffer.from));
     late.write("16000000\n{");
 
     await unharmed();
@@ -137,7 +124,7 @@ describe("on the workers' socket", () => {
   });
 
   test("a record with nonsense for a checkpoint harms no other task, and starts nothing", async () => {
-    const worker = stranger();
+    const worker = stage.newWorker();
     for (const data of [null, "x", { version: 1 }, { version: 1, phase: "running", stages: 7 }]) {
       const taskId = `b-${randomBytes(5).toString("hex")}`;
       worker.records.set(taskId, {
@@ -160,7 +147,9 @@ describe("on the workers' socket", () => {
     const residents: number[] = [];
     for (let round = 1; round <= 6; round++) {
       await deafPeer();
-      await waitFor(() => log().split("does not read what it is sent").length > round, { what: "the end of a peer that does not read" });
+      await waitFor(() => stage.log().split("does not read what it is sent").length > round, {
+        what: "the end of a peer that does not read",
+      });
       residents.push(residentMb());
     }
 
@@ -174,7 +163,7 @@ describe("on the workers' socket", () => {
   async function deafPeer(): Promise<void> {
     const socket = await dial();
     socket.pause();
-    socket.write(encodeFrame(helloOf(stranger()), Buffer.from));
+    socket.write(encodeFrame(helloOf(stage.newWorker()), Buffer.from));
     const data = Buffer.from(JSON.stringify({ berth: "ping", id: "i".repeat(250) })).toString("base64");
     const batch = Buffer.concat(Array.from({ length: 2000 }, () => encodeFrame({ type: "message", data }, Buffer.from)));
     for (let i = 0; i < 60 && !socket.destroyed; i++) {
@@ -183,17 +172,13 @@ describe("on the workers' socket", () => {
     socket.destroy();
   }
 
-  function log(): string {
-    return readFileSync(`${folder.path}/berthd.log`, "utf8");
-  }
-
   test("five hundred peers that come and go leave nothing behind", async () => {
-    const descriptors = (): number => readdirSync(`/proc/${supervisor.pid}/fd`).length;
+    const descriptors = (): number => readdirSync(`/proc/${stage.supervisor.pid}/fd`).length;
     const before = descriptors();
     for (let i = 0; i < 500; i++) {
       const socket = await dial();
       if (i % 3 === 0) socket.write("7\n{");
-      if (i % 3 === 1) socket.write(encodeFrame(helloOf(stranger()), Buffer.from));
+      if (i % 3 === 1) socket.write(encodeFrame(helloOf(stage.newWorker()), Buffer.from));
       socket.destroy();
     }
 
@@ -251,7 +236,7 @@ describe("on the admin socket", () => {
     deaf.pause();
     deaf.write("GET /v1/events?follow=true HTTP/1.1\r\nhost: x\r\n\r\n");
 
-    for (let i = 0; i < 20; i++) await supervisor.admin.call("GET", "/healthz");
+    for (let i = 0; i < 20; i++) await stage.supervisor.admin.call("GET", "/healthz");
 
     await unharmed();
     slow.destroy();
@@ -269,7 +254,7 @@ describe("on the admin socket", () => {
 });
 
 function adminPath(): string {
-  return join(dirname(supervisor.socket), "admin.sock");
+  return join(stage.folder.path, "admin.sock");
 }
 
 async function raw(head: string, body?: Uint8Array): Promise<{ status: number; body: string }> {

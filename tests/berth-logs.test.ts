@@ -5,34 +5,25 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
-import { LocalSupervisor } from "@berth/cli/local-supervisor";
 import { program } from "@berth/cli/programs";
-import { LocalAgent, type LocalExecutor, type TaskInfoInput } from "@berth/mesos/local-agent";
-import { BUSYBOX_IMAGE, type Dockerd, sharedDockerd, type TempDir, tempDir, waitFor } from "@berth/test-harness";
+import type { LocalExecutor } from "@berth/mesos/local-agent";
+import { type Dockerd, sharedDockerd, waitFor } from "@berth/test-harness";
+import { shellTask } from "./command-tasks-stage.ts";
+import { containerOf, dockerTask } from "./docker-tasks.ts";
+import { TaskStage } from "./task-stage.ts";
 
 let docker: Dockerd;
-let folder: TempDir;
-let agent: LocalAgent;
-let supervisor: LocalSupervisor;
+let stage: TaskStage;
 
 before(async () => {
   docker = await sharedDockerd();
-  folder = await tempDir("bl");
-  await startSupervisor();
-  agent = await LocalAgent.start({ workDirectory: `${folder.path}/agent`, checkpoint: true });
+  stage = await TaskStage.start({ DOCKER_HOST: docker.host, EXECUTOR_SIDECAR: "false" });
 });
 
 after(async () => {
-  await agent?.stop();
-  await supervisor?.stop();
+  await stage?.[Symbol.asyncDispose]();
   await docker?.stop();
-  await folder?.remove();
 });
-
-async function startSupervisor(): Promise<void> {
-  const environment = { DOCKER_HOST: docker.host, EXECUTOR_SIDECAR: "false" };
-  supervisor = await LocalSupervisor.start({ directory: folder.path, environment, logFile: `${folder.path}/berthd.log` });
-}
 
 interface Shown {
   out: string;
@@ -42,7 +33,7 @@ interface Shown {
 
 function berth(...args: string[]): { child: ChildProcess; shown: Shown; ended: Promise<Shown> } {
   const child = spawn(program("berth"), args, {
-    env: { ...process.env, BERTH_SOCKET: supervisor.socket },
+    env: { ...process.env, BERTH_SOCKET: stage.socket },
     stdio: ["ignore", "pipe", "pipe"],
   });
   const shown: Shown = { out: "", err: "", code: null };
@@ -59,21 +50,6 @@ function berth(...args: string[]): { child: ChildProcess; shown: Shown; ended: P
   return { child, shown, ended };
 }
 
-function launch(script: string, container?: object): { executor: LocalExecutor; id: string } {
-  const executor = agent.startExecutor({
-    executorId: `x-${randomBytes(4).toString("hex")}`,
-    command: `exec ${program("berth-worker")}`,
-    environment: { PATH: process.env.PATH ?? "", BERTH_SOCKET: supervisor.socket },
-  });
-  const task: TaskInfoInput = {
-    task_id: { value: `bl-${randomBytes(4).toString("hex")}` },
-    command: { shell: true, value: script },
-    ...(container === undefined ? {} : { container: { type: "DOCKER", docker: { image: BUSYBOX_IMAGE, network: "NONE", ...container } } }),
-  };
-  executor.launch(task);
-  return { executor, id: task.task_id.value };
-}
-
 const lines = (text: string): string[] => text.split("\n").slice(0, -1);
 const numbers = (from: number, to: number): string[] => Array.from({ length: to - from }, (_, index) => `n ${from + index}`);
 
@@ -84,7 +60,9 @@ describe("of a container", () => {
   let id: string;
   let executor: LocalExecutor;
   before(async () => {
-    ({ id, executor } = launch(SCRIPT, ROTATED));
+    const task = dockerTask(SCRIPT, { docker: ROTATED });
+    id = task.task_id.value;
+    executor = stage.launch(task);
     await waitFor(async () => (await berth("logs", id, "--tail", "1").ended).out === "n 2999\n", { what: "its lines" });
   });
 
@@ -120,7 +98,7 @@ describe("of a container", () => {
 
   test("a reader that stops reading ends it without a word", async () => {
     const child = spawn("sh", ["-c", `'${program("berth")}' logs ${id} | head -n 1`], {
-      env: { ...process.env, BERTH_SOCKET: supervisor.socket },
+      env: { ...process.env, BERTH_SOCKET: stage.socket },
       stdio: ["ignore", "pipe", "pipe"],
     });
     let text = "";
@@ -147,12 +125,12 @@ describe("of a container", () => {
   test("berthd that dies while it is followed is told; following goes on by the next one and ends with the task", async () => {
     const first = berth("logs", "-f", "--tail", "1", id);
     await waitFor(() => first.shown.out !== "");
-    await supervisor.kill();
+    await stage.supervisor.kill();
     const broken = await first.ended;
     assert.equal(broken.code, 1);
     assert.match(broken.err, /berth: berthd at .* broke off: it was stopped or restarted, or it died. Ask again/);
 
-    await startSupervisor();
+    await stage.startSupervisor();
     const second = await waitFor(
       async () => {
         const following = berth("logs", "-f", "--tail", "2", id);
@@ -161,9 +139,7 @@ describe("of a container", () => {
       },
       { what: "the task at the next supervisor" },
     );
-    const filters = encodeURIComponent(JSON.stringify({ label: [`berth.task-id=${id}`] }));
-    const [container] = await docker.api.call<Array<{ Id: string }>>("GET", `/containers/json?filters=${filters}`);
-    await docker.api.call("POST", `/containers/${container?.Id}/kill?signal=USR1`);
+    await docker.api.call("POST", `/containers/${(await containerOf(docker, id))?.Id}/kill?signal=USR1`);
     const { out, err, code } = await second.ended;
     assert.deepEqual([lines(out), err, code], [["n 2998", "n 2999", "last"], "", 0]);
 
@@ -176,9 +152,11 @@ describe("of a container", () => {
 
 describe("of a command task", () => {
   test("both streams, the last lines of each, followed to its end; times are refused in words", async () => {
-    const done = `${folder.path}/done-${randomBytes(4).toString("hex")}`;
+    const done = `${stage.folder.path}/done-${randomBytes(4).toString("hex")}`;
     const script = `i=0; while [ $i -lt 500 ]; do echo "n $i"; i=$((i+1)); done; echo "e 1" >&2; echo "e 2" >&2; while [ ! -e ${done} ]; do sleep 0.05; done; echo last`;
-    const { executor, id } = launch(script);
+    const task = shellTask(script);
+    const id = task.task_id.value;
+    const executor = stage.launch(task);
     await waitFor(() => existsSync(`${executor.sandbox}/stderr`) && readFileSync(`${executor.sandbox}/stderr`, "utf8").includes("e 2"));
 
     assert.deepEqual(lines((await berth("logs", id).ended).out), numbers(0, 500));

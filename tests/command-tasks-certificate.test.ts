@@ -5,13 +5,14 @@ import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import type { TaskInfoInput } from "@berth/mesos/local-agent";
 import { skipWithout } from "@berth/test-harness";
-import { CommandStage, commandTask, newMark, processesWith, state, statesOf } from "./command-tasks-stage.ts";
+import { commandStage, commandTask, newMark, processesWith } from "./command-tasks-stage.ts";
+import { state, statesOf, type TaskStage } from "./task-stage.ts";
 import { startVaultFixture } from "./vault/vault-fixture.ts";
 
-let stage: CommandStage;
+let stage: TaskStage;
 before(async () => {
   // The smallest range: the end of use is the certificate's own, to a millisecond.
-  stage = await CommandStage.start({ ALLEGRO_EXECUTOR_RANDOM_EXPIRATION_RANGE: "1ms" });
+  stage = await commandStage({ ALLEGRO_EXECUTOR_RANDOM_EXPIRATION_RANGE: "1ms" });
 });
 after(async () => {
   await stage?.[Symbol.asyncDispose]();
@@ -109,14 +110,14 @@ describe("a certificate", () => {
   });
 
   test("is watched on by a supervisor that was restarted", async () => {
-    await using own = await CommandStage.start({ EXECUTOR_RANDOM_EXPIRATION_RANGE: "1ms" });
+    await using own = await commandStage({ EXECUTOR_RANDOM_EXPIRATION_RANGE: "1ms" });
     const mark = newMark();
     const task = checkedTask(certificate(6), `exec sleep ${mark}`);
     const executor = own.launch(task);
     await state(executor, task, "TASK_RUNNING");
 
     await own.supervisor.kill();
-    await own.restartSupervisor();
+    await own.startSupervisor();
 
     assert.match((await state(executor, task, "TASK_KILLED")).message ?? "", /^its certificate expires at /);
     await executor.exited;
@@ -124,7 +125,7 @@ describe("a certificate", () => {
 
   test("in Vault is read before it is checked", { skip: skipWithout("vaultdev") }, async () => {
     await using vault = await startVaultFixture();
-    await using own = await CommandStage.start({ ...vault.environment(), EXECUTOR_RANDOM_EXPIRATION_RANGE: "1ms" });
+    await using own = await commandStage({ ...vault.environment(), EXECUTOR_RANDOM_EXPIRATION_RANGE: "1ms" });
     const store = (name: string, pem: string) =>
       vault.server.call("POST", `secret/data/app/${name}`, { data: { pem, value: "no certificate" } });
     await store("expired", certificate(-10));

@@ -5,7 +5,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileS
 import { after, before, describe, test } from "node:test";
 import type { LocalExecutor } from "@berth/mesos/local-agent";
 import { waitFor } from "@berth/test-harness";
-import { allGone, CommandStage, newMark, processesWith, shellTask, state, stdoutOf } from "./command-tasks-stage.ts";
+import { allGone, commandStage, newMark, processesWith, shellTask } from "./command-tasks-stage.ts";
+import { state, stdoutOf, type TaskStage } from "./task-stage.ts";
 
 /** A cgroup as the agent makes one for an executor. */
 interface ExecutorCgroup extends AsyncDisposable {
@@ -23,10 +24,10 @@ const HIERARCHIES: ReadonlyArray<[name: string, mount: string]> = [
   ["the v1 memory hierarchy", "/sys/fs/cgroup/memory"],
 ];
 
-let stage: CommandStage;
+let stage: TaskStage;
 before(async () => {
   // With so short a window the search for what dead workers left comes every 30 s only, too late for the tests of what else ends it.
-  stage = await CommandStage.start({ EXECUTOR_ADOPTION_WINDOW: "1ms" });
+  stage = await commandStage({ EXECUTOR_ADOPTION_WINDOW: "1ms" });
 });
 after(async () => {
   await stage?.[Symbol.asyncDispose]();
@@ -138,7 +139,7 @@ for (const [name, mount] of HIERARCHIES) {
     });
 
     test("the worker's SIGKILL while no supervisor is there: the next one ends them", async () => {
-      await using own = await CommandStage.start();
+      await using own = await commandStage();
       await using cgroup = makeCgroup(mount);
       const mark = newMark();
       const task = shellTask(`(setsid env -i sh -c "sleep ${mark} & sleep ${mark}" &); exec sleep ${mark}`);
@@ -149,7 +150,7 @@ for (const [name, mount] of HIERARCHIES) {
       await own.supervisor.kill();
       process.kill(executor.pid as number, "SIGKILL");
       await executor.exited;
-      await own.restartSupervisor();
+      await own.startSupervisor();
 
       await allGone(mark, "the end of what the worker left");
       await waitFor(() => cgroup.ofTasks().length === 0, { what: "the removal of the cgroup" });

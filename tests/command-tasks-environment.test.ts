@@ -6,14 +6,15 @@ import { dirname } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { LocalExecutor, TaskInfoInput } from "@berth/mesos/local-agent";
 import { skipWithout, waitFor } from "@berth/test-harness";
-import { CommandStage, commandTask, newMark, processesWith, shellTask, state, stdoutOf, WORKER } from "./command-tasks-stage.ts";
+import { commandStage, commandTask, newMark, processesWith, shellTask } from "./command-tasks-stage.ts";
+import { state, stdoutOf, type TaskStage, WORKER } from "./task-stage.ts";
 import { startVaultFixture } from "./vault/vault-fixture.ts";
 
 const AS_ROOT: { skip?: string } = process.getuid?.() === 0 ? {} : { skip: "needs root" };
 
-let stage: CommandStage;
+let stage: TaskStage;
 before(async () => {
-  stage = await CommandStage.start();
+  stage = await commandStage();
 });
 after(async () => {
   await stage?.[Symbol.asyncDispose]();
@@ -100,7 +101,7 @@ describe("the environment", () => {
 
   test("has vault:// values in it, and nothing else has them", { skip: skipWithout("vaultdev") }, async () => {
     await using vault = await startVaultFixture();
-    await using own = await CommandStage.start({ ...vault.environment(), EXECUTOR_DEBUG: "true" });
+    await using own = await commandStage({ ...vault.environment(), EXECUTOR_DEBUG: "true" });
     const mark = newMark();
     const task = commandTask({
       value: `printenv DATABASE SECOND > seen; exec sleep ${mark}`,
@@ -123,7 +124,7 @@ describe("the environment", () => {
 
   test("has vault:// values that a restarted supervisor tells no more than the first", { skip: skipWithout("vaultdev") }, async () => {
     await using vault = await startVaultFixture();
-    await using own = await CommandStage.start(vault.environment());
+    await using own = await commandStage(vault.environment());
     const speaking = (go: string): TaskInfoInput =>
       commandTask({
         value: `while [ ! -e ${go} ]; do sleep 0.1; done; echo "it is $DATABASE"; echo $$ > ${go}.pid; exit 3`,
@@ -137,7 +138,7 @@ describe("the environment", () => {
     await own.supervisor.kill();
     writeFileSync(meanwhile, "");
     await waitFor(() => !existsSync(`/proc/${Number(readFileSync(`${meanwhile}.pid`, "utf8"))}`), { what: "the end of the one" });
-    await own.restartSupervisor();
+    await own.startSupervisor();
 
     // Nobody knows any more what the one that is over was given.
     assert.match((await state(otherExecutor, other, "TASK_FAILED")).message ?? "", /^process exited with 3$/);
@@ -154,7 +155,7 @@ describe("the environment", () => {
 
   test("a vault:// value that is not there fails the launch and names its path", { skip: skipWithout("vaultdev") }, async () => {
     await using vault = await startVaultFixture();
-    await using own = await CommandStage.start(vault.environment());
+    await using own = await commandStage(vault.environment());
     const task = commandTask({ value: "true", environment: variables({ DATABASE: "vault://secret/app/nothing" }) });
     const executor = own.launch(task);
 

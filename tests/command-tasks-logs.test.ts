@@ -4,13 +4,14 @@ import { writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import type { TaskInfoInput } from "@berth/mesos/local-agent";
 import { type LogSink, startLogSink, waitFor } from "@berth/test-harness";
-import { CommandStage, shellTask, state, stdoutOf } from "./command-tasks-stage.ts";
+import { commandStage, shellTask } from "./command-tasks-stage.ts";
+import { state, stdoutOf, type TaskStage } from "./task-stage.ts";
 
 let sink: LogSink;
-let stage: CommandStage;
+let stage: TaskStage;
 before(async () => {
   sink = await startLogSink();
-  stage = await CommandStage.start({
+  stage = await commandStage({
     ALLEGRO_EXECUTOR_SERVICELOG_LOGSTASH_ADDRESS: `127.0.0.1:${sink.port}`,
     ALLEGRO_EXECUTOR_SERVICELOG_IGNORE_KEYS: "secret",
     CLOUD_REGION: "eu",
@@ -95,7 +96,7 @@ test("what is written while the supervisor is away is sent by the next one", asy
   await stage.supervisor.kill();
   writeFileSync(`${folder}/away`, "");
   await waitFor(() => stdoutOf(executor).includes("away 5"), { what: "the lines" });
-  await stage.restartSupervisor();
+  await stage.startSupervisor();
   writeFileSync(`${folder}/back`, "");
   await state(executor, task, "TASK_FINISHED");
 

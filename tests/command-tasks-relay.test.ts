@@ -8,7 +8,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalExecutor, TaskInfoInput } from "@berth/mesos/local-agent";
 import { waitFor } from "@berth/test-harness";
 import { buildLeanWorker, leanWorkerObstacle } from "../scripts/build/lean-worker.ts";
-import { CommandStage, shellTask, state, statesOf } from "./command-tasks-stage.ts";
+import { commandStage, shellTask } from "./command-tasks-stage.ts";
+import { state, statesOf, type TaskStage } from "./task-stage.ts";
 
 /** Takes messages over TCP and UDP and counts the numbered lines in them, `[[task:number]]`. */
 class Receiver implements AsyncDisposable {
@@ -68,10 +69,10 @@ class Receiver implements AsyncDisposable {
 }
 
 let receiver: Receiver;
-let stage: CommandStage;
+let stage: TaskStage;
 before(async () => {
   receiver = await Receiver.start();
-  stage = await CommandStage.start(receiver.settings("rfc5424-tcp"));
+  stage = await commandStage(receiver.settings("rfc5424-tcp"));
 });
 after(async () => {
   await stage?.[Symbol.asyncDispose]();
@@ -132,7 +133,7 @@ describe("berthd is killed in the middle of a task's output", () => {
         await stage.supervisor.kill();
         if (kill === 2) writeFileSync(endOne, "");
         await sleep(300);
-        await stage.restartSupervisor();
+        await stage.startSupervisor();
         const marker = written(second, two).at(-1) as string;
         await waitFor(() => receiver.counts.has(marker), { what: `${marker} after kill ${kill}` });
       }
@@ -161,7 +162,7 @@ test("two tasks in one executor: each has its own lines, and all of them", async
 
   await stage.supervisor.kill();
   await sleep(300);
-  await stage.restartSupervisor();
+  await stage.startSupervisor();
   for (const name of names) {
     const marker = written(executor, name).at(-1) as string;
     await waitFor(() => receiver.counts.has(marker), { what: marker });
@@ -205,7 +206,7 @@ test("a stdout that nobody reads: neither the session, nor a kill, nor the relay
 });
 
 test("datagrams arrive as well", async () => {
-  await using own = await CommandStage.start(receiver.settings("json-udp"));
+  await using own = await commandStage(receiver.settings("json-udp"));
   const tasks = [
     ["udpfiles", ""],
     ["udppipes", PIPES],
@@ -217,7 +218,7 @@ test("datagrams arrive as well", async () => {
   await own.supervisor.kill();
   await sleep(300);
   writeFileSync(`${own.folder.path}/end`, "");
-  await own.restartSupervisor();
+  await own.startSupervisor();
 
   for (const { name, task, executor } of tasks) {
     await state(executor, task, "TASK_FINISHED");
@@ -232,7 +233,7 @@ const obstacle = leanWorkerObstacle();
 test("50 command tasks, berthd killed five times: no line is lost, every exit told once with its code", {
   skip: obstacle ?? false,
 }, async () => {
-  await using own = await CommandStage.start(receiver.settings("rfc5424-tcp"));
+  await using own = await commandStage(receiver.settings("rfc5424-tcp"));
   own.worker = (await buildLeanWorker({ quiet: true })).worker;
   const all = Array.from({ length: 50 }, (_, index) => {
     const name = `fifty${index}`;
@@ -256,7 +257,7 @@ test("50 command tasks, berthd killed five times: no line is lost, every exit to
     // A fifth of them ends while nobody is there.
     writeFileSync(`${own.folder.path}/end${kill}`, "");
     await sleep(300);
-    await own.restartSupervisor();
+    await own.startSupervisor();
   }
 
   let [duplicates, lines] = [0, 0];
@@ -291,7 +292,7 @@ test("tasks that are launched while berthd comes and goes have their first and t
     await sleep(Math.random() * 400);
     if (index % 4 !== 3) continue;
     await stage.supervisor.kill();
-    await stage.restartSupervisor();
+    await stage.startSupervisor();
   }
 
   for (const [index, { name, task }] of short.entries()) {

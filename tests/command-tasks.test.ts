@@ -5,11 +5,12 @@ import { once } from "node:events";
 import { chmodSync, copyFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { ScriptedWorker, startWorkerStandIn, waitFor } from "@berth/test-harness";
-import { allGone, CommandStage, commandTask, newMark, processesWith, shellTask, state, statesOf, stdoutOf } from "./command-tasks-stage.ts";
+import { allGone, commandStage, commandTask, newMark, processesWith, shellTask } from "./command-tasks-stage.ts";
+import { state, statesOf, stdoutOf, type TaskStage } from "./task-stage.ts";
 
-let stage: CommandStage;
+let stage: TaskStage;
 before(async () => {
-  stage = await CommandStage.start();
+  stage = await commandStage();
 });
 after(async () => {
   await stage?.[Symbol.asyncDispose]();
@@ -242,7 +243,7 @@ describe("a root that ends by itself", () => {
       [{}, "TASK_FINISHED"],
       [{ EXECUTOR_COMMAND_SUCCESS: "failed" }, "TASK_FAILED"],
     ] as const) {
-      await using own = await CommandStage.start(environment);
+      await using own = await commandStage(environment);
       const task = shellTask("exit 0");
       const executor = own.launch(task);
       assert.equal((await state(executor, task, wanted)).message, "process exited with 0");
@@ -280,7 +281,7 @@ describe("the worker's death by SIGKILL", () => {
     const config = { hooks: [{ exec: `${folder}/slow-hook`, stages: ["beforeStop"], timeout: "120s" }] };
     writeFileSync(`${folder}/slow-hook.yaml`, JSON.stringify(config), { mode: 0o600 });
     // With so short a window the search for what dead workers left comes every 30 s only: it is not what is asked about.
-    await using own = await CommandStage.start({ BERTH_CONFIG: `${folder}/slow-hook.yaml`, EXECUTOR_ADOPTION_WINDOW: "1ms" });
+    await using own = await commandStage({ BERTH_CONFIG: `${folder}/slow-hook.yaml`, EXECUTOR_ADOPTION_WINDOW: "1ms" });
     const task = shellTask(`(setsid sleep ${mark} &); exec sleep ${mark}`);
     const executor = own.launch(task);
     await state(executor, task, "TASK_RUNNING");
@@ -296,7 +297,7 @@ describe("the worker's death by SIGKILL", () => {
   });
 
   test("while the supervisor is away: the next one finds what is left", async () => {
-    await using own = await CommandStage.start();
+    await using own = await commandStage();
     const mark = newMark();
     const task = shellTask(`sleep ${mark} & (setsid sleep ${mark} &); env -i sleep ${mark} & sleep ${mark}`);
     const executor = own.launch(task);
@@ -306,7 +307,7 @@ describe("the worker's death by SIGKILL", () => {
     await own.supervisor.kill();
     process.kill(executor.pid as number, "SIGKILL");
     await executor.exited;
-    await own.restartSupervisor();
+    await own.startSupervisor();
 
     await allGone(mark, "the end of what the worker left");
   });
@@ -314,7 +315,7 @@ describe("the worker's death by SIGKILL", () => {
 
 describe("the supervisor's death by SIGKILL", () => {
   test("50 command tasks do not notice, and exits meanwhile are told with their codes", async () => {
-    await using own = await CommandStage.start();
+    await using own = await commandStage();
     const mark = newMark();
     const tasks = Array.from({ length: 50 }, (_, index) =>
       // Every other one ends with its own code once the file is there.
@@ -336,7 +337,7 @@ describe("the supervisor's death by SIGKILL", () => {
         what: "the end of every other task",
       },
     );
-    await own.restartSupervisor();
+    await own.startSupervisor();
 
     for (const [index, task] of tasks.entries()) {
       if (index % 2 === 1) continue;
@@ -354,7 +355,7 @@ describe("the supervisor's death by SIGKILL", () => {
   });
 
   test("in the middle of a kill: the grace period does not start anew", async () => {
-    await using own = await CommandStage.start();
+    await using own = await commandStage();
     const mark = newMark();
     const task = shellTask(`trap '' TERM; sleep ${mark} & wait; wait; exec sleep ${mark}`);
     const executor = own.launch(task);
@@ -364,7 +365,7 @@ describe("the supervisor's death by SIGKILL", () => {
     executor.kill(task.task_id.value, { gracePeriodMs: 2000 });
     await state(executor, task, "TASK_KILLING");
     await own.supervisor.kill();
-    await own.restartSupervisor();
+    await own.startSupervisor();
 
     const killed = await state(executor, task, "TASK_KILLED");
     // A worker whose supervisor takes longer to come back than the grace period kills by itself.

@@ -1,9 +1,9 @@
 /** One of each per host: what thirty tasks cost at dockerd's socket, against what one costs. */
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
 import { test } from "node:test";
-import { LocalSupervisor } from "@berth/cli/local-supervisor";
-import { BUSYBOX_IMAGE, ScriptedWorker, sharedDockerd, startSocketProxy, tempDir, waitFor } from "@berth/test-harness";
+import { sharedDockerd, startSocketProxy, waitFor } from "@berth/test-harness";
+import { dockerTask } from "./docker-tasks.ts";
+import { ScriptedStage } from "./scripted-stage.ts";
 
 /** EXECUTOR_DOCKER_CONNECTIONS for calls, and one for the event stream. */
 const CALLS = 4;
@@ -11,22 +11,15 @@ const CALLS = 4;
 test("one event stream and a bounded pool, with 1 task and with 30", async () => {
   await using docker = await sharedDockerd();
   await using proxy = await startSocketProxy(docker.host);
-  await using folder = await tempDir("n");
-  const supervisor = await LocalSupervisor.start({
-    directory: folder.path,
-    environment: { DOCKER_HOST: proxy.host, EXECUTOR_DOCKER_CONNECTIONS: String(CALLS) },
-    logFile: `${folder.path}/berthd.log`,
-  });
-  const worker = new ScriptedWorker({ socket: supervisor.socket, sandbox: folder.path });
+  await using stage = await ScriptedStage.on(docker, { DOCKER_HOST: proxy.host, EXECUTOR_DOCKER_CONNECTIONS: String(CALLS) });
+  await stage.startSupervisor();
+  const { supervisor } = stage;
+  const worker = stage.newWorker();
   const streams = (): number => proxy.openRequests().filter((line) => line.startsWith("GET ") && line.includes("/events?")).length;
   const launch = (): string => {
-    const id = `n-${randomBytes(5).toString("hex")}`;
-    worker.launch({
-      task_id: { value: id },
-      container: { type: "DOCKER", docker: { image: BUSYBOX_IMAGE, network: "NONE" } },
-      command: { shell: true, value: "trap 'exit 0' TERM; while :; do sleep 0.5; done" },
-    });
-    return id;
+    const task = dockerTask("trap 'exit 0' TERM; while :; do sleep 0.5; done");
+    worker.launch(task);
+    return task.task_id.value;
   };
   const ids: string[] = [];
   try {
@@ -54,7 +47,6 @@ test("one event stream and a bounded pool, with 1 task and with 30", async () =>
     for (const id of ids) worker.kill(id, 0);
     for (const id of ids) await worker.update(id, "TASK_KILLED", 120_000).catch(() => {});
     await waitFor(() => worker.exitCode === 0, { deadline: 60_000, what: "the removal of all containers" }).catch(() => {});
-    await worker.disconnect();
-    await supervisor.stop();
+    await stage.endWorkers();
   }
 });

@@ -1,85 +1,35 @@
 /** A task's whole way: the agent's API, the real worker, the real supervisor, a real container or process, and back. */
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
-import { LocalSupervisor } from "@berth/cli/local-supervisor";
-import { program } from "@berth/cli/programs";
-import { LocalAgent, type LocalExecutor, type ObservedStatus, type TaskInfoInput } from "@berth/mesos/local-agent";
-import { BUSYBOX_IMAGE, type Dockerd, sharedDockerd, type TempDir, tempDir, waitFor } from "@berth/test-harness";
+import type { TaskInfoInput } from "@berth/mesos/local-agent";
+import { BUSYBOX_IMAGE, type Dockerd, sharedDockerd, waitFor } from "@berth/test-harness";
+import { commandTask, newMark, processesWith, shellTask } from "./command-tasks-stage.ts";
+import { containerOf, DEAF, dockerTask, WAITING } from "./docker-tasks.ts";
+import { state, statesOf, stdoutOf, TaskStage } from "./task-stage.ts";
 
 let docker: Dockerd;
-let folder: TempDir;
-let supervisor: LocalSupervisor;
-let agent: LocalAgent;
+let stage: TaskStage;
 
 before(async () => {
   docker = await sharedDockerd();
-  folder = await tempDir("e");
-  supervisor = await startSupervisor(folder.path);
-  agent = await LocalAgent.start({ workDirectory: `${folder.path}/agent`, checkpoint: true });
+  stage = await TaskStage.start({ DOCKER_HOST: docker.host });
 });
 
 after(async () => {
-  await agent?.stop();
-  await supervisor?.stop();
+  await stage?.[Symbol.asyncDispose]();
   await docker?.stop();
-  await folder?.remove();
 });
 
-async function startSupervisor(directory: string): Promise<LocalSupervisor> {
-  return await LocalSupervisor.start({ directory, environment: { DOCKER_HOST: docker.host }, logFile: `${directory}/berthd.log` });
-}
-
-function startExecutor(environment: Record<string, string> = {}, from: LocalAgent = agent): LocalExecutor {
-  return from.startExecutor({
-    executorId: `x-${randomBytes(5).toString("hex")}`,
-    command: `exec ${process.env.BERTH_TEST_WORKER ?? program("berth-worker")}`,
-    environment: { PATH: process.env.PATH ?? "", BERTH_SOCKET: supervisor.socket, ...environment },
-  });
-}
-
-function newId(): string {
-  return `t-${randomBytes(5).toString("hex")}`;
-}
-
+/** In a container with an address of its own; that its command is a shell line is the default. */
 function containerTask(command: string, more: Record<string, unknown> = {}): TaskInfoInput {
-  return {
-    task_id: { value: newId() },
-    container: { type: "DOCKER", docker: { image: BUSYBOX_IMAGE, network: "BRIDGE" } },
-    command: { value: command },
-    ...more,
-  };
+  return dockerTask(command, { docker: { network: "BRIDGE" }, command: { value: command }, ...more });
 }
-
-function commandTask(command: string, more: Record<string, unknown> = {}): TaskInfoInput {
-  return { task_id: { value: newId() }, command: { value: command }, ...more };
-}
-
-async function state(executor: LocalExecutor, task: TaskInfoInput, wanted: string, deadline = 40_000): Promise<ObservedStatus> {
-  const id = task.task_id.value;
-  return await waitFor(() => executor.updates.find((update) => update.task_id.value === id && update.state === wanted), {
-    deadline,
-    what: `${wanted} of ${id} (so far: ${statesOf(executor, task).join(", ") || "nothing"})`,
-  });
-}
-
-function statesOf(executor: LocalExecutor, task: TaskInfoInput): string[] {
-  return executor.updates.filter((update) => update.task_id.value === task.task_id.value).map((update) => update.state);
-}
-
-async function containerExists(taskId: string): Promise<boolean> {
-  const filters = encodeURIComponent(JSON.stringify({ label: [`berth.task-id=${taskId}`] }));
-  return (await docker.api.call<unknown[]>("GET", `/containers/json?all=1&filters=${filters}`)).length > 0;
-}
-
-const WAITING = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
 
 describe("a Docker task", () => {
   test("runs to its exit code, and the worker leaves when all is acknowledged and removed", async () => {
-    const executor = startExecutor();
     const task = containerTask("sleep 0.2; exit 4");
-    executor.launch(task);
+    const executor = stage.launch(task);
 
     const failed = await state(executor, task, "TASK_FAILED");
     const end = await executor.exited;
@@ -89,13 +39,12 @@ describe("a Docker task", () => {
     assert.equal(failed.reason, "REASON_COMMAND_EXECUTOR_FAILED");
     assert.equal(failed.source, "SOURCE_EXECUTOR");
     assert.deepEqual(end, { code: 0, signal: null });
-    assert.equal(await containerExists(task.task_id.value), false);
+    assert.equal(await containerOf(docker, task.task_id.value), undefined);
   });
 
   test("exit 0 is FINISHED, and RUNNING tells the container's own address", async () => {
-    const executor = startExecutor();
     const task = containerTask("sleep 0.3");
-    executor.launch(task);
+    const executor = stage.launch(task);
 
     const running = await state(executor, task, "TASK_RUNNING");
     await state(executor, task, "TASK_FINISHED");
@@ -106,9 +55,8 @@ describe("a Docker task", () => {
   });
 
   test("a KILL is TASK_KILLING once, then TASK_KILLED with words about the grace period", async () => {
-    const executor = startExecutor();
-    const task = containerTask("trap '' TERM; while :; do sleep 0.1; done");
-    executor.launch(task);
+    const task = containerTask(DEAF);
+    const executor = stage.launch(task);
     await state(executor, task, "TASK_RUNNING");
 
     executor.kill(task.task_id.value, { gracePeriodMs: 60_000 });
@@ -120,12 +68,11 @@ describe("a Docker task", () => {
   });
 
   test("an out-of-memory kill is told apart", async () => {
-    const executor = startExecutor();
     const task = containerTask("tail /dev/zero", {
       resources: [{ name: "mem", type: "SCALAR", scalar: { value: 64 } }],
       limits: { mem: { value: 64 } },
     });
-    executor.launch(task);
+    const executor = stage.launch(task);
 
     const failed = await state(executor, task, "TASK_FAILED");
 
@@ -134,12 +81,11 @@ describe("a Docker task", () => {
   });
 
   test("the worker's title names the container and the image", async () => {
-    const executor = startExecutor();
     const task = containerTask(WAITING);
-    executor.launch(task);
+    const executor = stage.launch(task);
     await state(executor, task, "TASK_RUNNING");
 
-    const [described] = await supervisor.admin.call<Array<{ taskId: string; id: string }>>("GET", "/v1/tasks");
+    const [described] = await stage.supervisor.admin.call<Array<{ taskId: string; id: string }>>("GET", "/v1/tasks");
     const title = await waitFor(() => /berth-worker ([0-9a-f]{12}) \((.*)\)/.exec(readFileSync(`/proc/${executor.pid}/cmdline`, "utf8")));
 
     assert.equal(title[2], BUSYBOX_IMAGE);
@@ -149,9 +95,8 @@ describe("a Docker task", () => {
   });
 
   test("max_completion_time ends it without a grace period", async () => {
-    const executor = startExecutor();
     const task = containerTask(WAITING, { max_completion_time: { nanoseconds: 1_500_000_000 } });
-    executor.launch(task);
+    const executor = stage.launch(task);
 
     const failed = await state(executor, task, "TASK_FAILED");
 
@@ -162,18 +107,18 @@ describe("a Docker task", () => {
 
 describe("bad input", () => {
   const cases: Array<[what: string, task: () => TaskInfoInput, state: string, message: RegExp]> = [
-    ["neither container nor command", () => ({ task_id: { value: newId() } }), "TASK_ERROR", /neither a Docker container .* nor a command/],
-    ["a bad image name", () => containerTask("true", docker$({ image: "UPPER case" })), "TASK_ERROR", /image/],
-    ["an unknown enum", () => containerTask("true", docker$({ network: "CARRIER_PIGEON" })), "TASK_ERROR", /container\.docker\.network/],
+    ["neither container nor command", () => ({ task_id: { value: "empty" } }), "TASK_ERROR", /neither a Docker container .* nor a command/],
+    ["a bad image name", () => dockerTask("true", { docker: { image: "UPPER case" } }), "TASK_ERROR", /image/],
+    ["an unknown enum", () => dockerTask("true", { docker: { network: "CARRIER_PIGEON" } }), "TASK_ERROR", /container\.docker\.network/],
     [
       "a port out of range",
-      () => containerTask("true", docker$({ port_mappings: [{ host_port: 70_000, container_port: 80 }] })),
+      () => dockerTask("true", { docker: { port_mappings: [{ host_port: 70_000, container_port: 80 }] } }),
       "TASK_ERROR",
       /port_mappings\.0\.host_port/,
     ],
     [
       "an unknown parameter",
-      () => containerTask("true", docker$({ parameters: [{ key: "flavour", value: "x" }] })),
+      () => dockerTask("true", { docker: { parameters: [{ key: "flavour", value: "x" }] } }),
       "TASK_FAILED",
       /flavour/,
     ],
@@ -186,13 +131,11 @@ describe("bad input", () => {
   ];
   for (const [what, make, wanted, message] of cases) {
     test(`${what}: ${wanted}, and another task does not notice`, async () => {
-      const other = startExecutor();
       const bystander = containerTask(WAITING);
-      other.launch(bystander);
+      const other = stage.launch(bystander);
       await state(other, bystander, "TASK_RUNNING");
-      const executor = startExecutor();
       const task = make();
-      executor.launch(task);
+      const executor = stage.launch(task);
 
       const ended = await state(executor, task, wanted);
 
@@ -205,28 +148,22 @@ describe("bad input", () => {
   }
 });
 
-function docker$(more: object): Record<string, unknown> {
-  return { container: { type: "DOCKER", docker: { image: BUSYBOX_IMAGE, network: "NONE", ...more } } };
-}
-
 describe("the worker", () => {
   test("kill -9 of it: the agent hears of it, and its container is removed", async () => {
-    const executor = startExecutor();
     const task = containerTask(WAITING);
-    executor.launch(task);
+    const executor = stage.launch(task);
     await state(executor, task, "TASK_RUNNING");
 
     process.kill(executor.pid as number, "SIGKILL");
 
     const failed = await state(executor, task, "TASK_FAILED");
     assert.equal(failed.reason, "REASON_EXECUTOR_TERMINATED");
-    await waitFor(async () => !(await containerExists(task.task_id.value)), { what: "the removal of the container" });
+    await waitFor(async () => (await containerOf(docker, task.task_id.value)) === undefined, { what: "the removal of the container" });
   });
 
   test("SIGTERM to it stops the task gracefully", async () => {
-    const executor = startExecutor();
     const task = containerTask(WAITING);
-    executor.launch(task);
+    const executor = stage.launch(task);
     await state(executor, task, "TASK_RUNNING");
 
     process.kill(executor.pid as number, "SIGTERM");
@@ -236,9 +173,8 @@ describe("the worker", () => {
   });
 
   test("SHUTDOWN stops the task within the grace period", async () => {
-    const executor = startExecutor();
-    const task = containerTask("trap '' TERM; while :; do sleep 0.1; done");
-    executor.launch(task);
+    const task = containerTask(DEAF);
+    const executor = stage.launch(task);
     await state(executor, task, "TASK_RUNNING");
 
     executor.shutdown();
@@ -248,10 +184,9 @@ describe("the worker", () => {
   });
 
   test("without a supervisor the task fails after EXECUTOR_SUPERVISOR_TIMEOUT, saying which socket", async () => {
-    const socket = `${folder.path}/nobody.sock`;
-    const executor = startExecutor({ BERTH_SOCKET: socket, EXECUTOR_SUPERVISOR_TIMEOUT: "1s" });
+    const socket = `${stage.folder.path}/nobody.sock`;
     const task = containerTask("true");
-    executor.launch(task);
+    const executor = stage.launch(task, { BERTH_SOCKET: socket, EXECUTOR_SUPERVISOR_TIMEOUT: "1s" });
 
     const failed = await state(executor, task, "TASK_FAILED");
 
@@ -261,57 +196,51 @@ describe("the worker", () => {
   });
 
   test("a supervisor that comes up later takes the task on", async () => {
-    await using late = await tempDir("l");
-    const executor = startExecutor({ BERTH_SOCKET: `${late.path}/berthd.sock` });
+    await using late = await TaskStage.withoutSupervisor({ DOCKER_HOST: docker.host });
     const task = containerTask("exit 0");
-    executor.launch(task);
+    const executor = late.launch(task);
     await waitFor(() => executor.connected);
 
-    const second = await startSupervisor(late.path);
+    await late.startSupervisor();
     await state(executor, task, "TASK_FINISHED");
     await executor.exited;
-    await second.stop();
   });
 
   test("it leaves only when the terminal update is acknowledged", async () => {
-    const executor = startExecutor();
+    const executor = stage.executor();
     const task = containerTask("exit 0");
-    agent.faults.holdAcknowledgements(true);
+    stage.agent.faults.holdAcknowledgements(true);
     executor.launch(task);
     await state(executor, task, "TASK_FINISHED");
     await new Promise((resolve) => setTimeout(resolve, 500));
 
     assert.equal(executor.ended, undefined);
-    agent.faults.holdAcknowledgements(false);
+    stage.agent.faults.holdAcknowledgements(false);
     assert.equal((await executor.exited).code, 0);
   });
 
   test("the agent's restart: the session comes back, and a KILL after it works", async () => {
-    await using place = await tempDir("r");
-    const own = await LocalAgent.start({ workDirectory: place.path, checkpoint: true });
-    const executor = startExecutor({}, own);
+    await using own = await TaskStage.withoutSupervisor({});
     const task = containerTask(WAITING);
-    executor.launch(task);
+    const executor = own.launch(task, { BERTH_SOCKET: stage.socket });
     await state(executor, task, "TASK_RUNNING");
 
-    await own.faults.restart({ recover: true, downMs: 300 });
+    await own.agent.faults.restart({ recover: true, downMs: 300 });
     await waitFor(() => executor.connected);
     executor.kill(task.task_id.value);
 
     await state(executor, task, "TASK_KILLED");
     assert.deepEqual(statesOf(executor, task), ["TASK_STARTING", "TASK_RUNNING", "TASK_KILLING", "TASK_KILLED"]);
     await executor.exited;
-    await own.stop();
   });
 
   test("a broken stream, clean or by reset, loses nothing", async () => {
     for (const end of ["clean", "reset"] as const) {
-      const executor = startExecutor();
       const task = containerTask("sleep 1; exit 6");
-      executor.launch(task);
+      const executor = stage.launch(task);
       await state(executor, task, "TASK_RUNNING");
 
-      agent.faults.dropStream(end);
+      stage.agent.faults.dropStream(end);
 
       assert.match((await state(executor, task, "TASK_FAILED")).message ?? "", /exited with 6/);
       await executor.exited;
@@ -319,9 +248,8 @@ describe("the worker", () => {
   });
 
   test("a scheduler's ping is answered", async () => {
-    const executor = startExecutor();
     const task = containerTask(WAITING);
-    executor.launch(task);
+    const executor = stage.launch(task);
     await state(executor, task, "TASK_RUNNING");
     const answers: string[] = [];
     executor.on("message", (data) => answers.push(data.toString()));
@@ -337,7 +265,7 @@ describe("the worker", () => {
 
 describe("a group", () => {
   test("runs together, and one that fails takes the others along", async () => {
-    const executor = startExecutor();
+    const executor = stage.executor();
     const failing = containerTask("sleep 1; exit 1");
     const staying = containerTask(WAITING);
     executor.launchGroup([failing, staying]);
@@ -351,8 +279,8 @@ describe("a group", () => {
   });
 
   test("is refused whole when one of it is invalid", async () => {
-    const executor = startExecutor();
-    const invalid = containerTask("true", docker$({ network: "CARRIER_PIGEON" }));
+    const executor = stage.executor();
+    const invalid = dockerTask("true", { docker: { network: "CARRIER_PIGEON" } });
     const fine = containerTask("true");
     executor.launchGroup([invalid, fine]);
 
@@ -365,94 +293,82 @@ describe("a group", () => {
 
 describe("a command task", () => {
   test("runs in the sandbox with the task's environment and nothing of the worker's", async () => {
-    const executor = startExecutor({ EXECUTOR_KILL_TASK_TIMEOUT: "7", VAULT_TOKEN: "s.secret" });
-    const task = commandTask("pwd; env", {
-      command: { value: "pwd; env", environment: { variables: [{ name: "GREETING", value: "hi" }] } },
-    });
-    executor.launch(task);
+    const task = commandTask({ value: "pwd; env", environment: { variables: [{ name: "GREETING", value: "hi" }] } });
+    const executor = stage.launch(task, { EXECUTOR_KILL_TASK_TIMEOUT: "7", VAULT_TOKEN: "s.secret" });
 
     await state(executor, task, "TASK_FINISHED");
     await executor.exited;
 
-    const output = readFileSync(`${executor.sandbox}/stdout`, "utf8");
+    const output = stdoutOf(executor);
     assert.equal(output.split("\n")[0], executor.sandbox);
     assert.match(output, /^GREETING=hi$/m);
     assert.doesNotMatch(output, /^(EXECUTOR_|VAULT_|BERTH_SOCKET|MESOS_AGENT_ENDPOINT)/m);
   });
 
   test("a kill takes the whole tree, also what left its session and ignores SIGTERM", async () => {
-    const executor = startExecutor();
-    const mark = `3${Math.floor(Math.random() * 1e8)}`;
-    const task = commandTask(`trap '' TERM; (setsid sh -c "trap '' TERM; sleep ${mark} & wait" &) ; sleep ${mark} & wait; wait`);
-    executor.launch(task);
+    const mark = newMark();
+    const task = shellTask(`trap '' TERM; (setsid sh -c "trap '' TERM; sleep ${mark} & wait" &) ; sleep ${mark} & wait; wait`);
+    const executor = stage.launch(task);
     await state(executor, task, "TASK_RUNNING");
-    await waitFor(() => processesWith(mark) >= 2, { what: "the tree" });
+    await waitFor(() => processesWith(mark).length >= 2, { what: "the tree" });
 
     executor.kill(task.task_id.value, { gracePeriodMs: 500 });
     await state(executor, task, "TASK_KILLED");
 
-    assert.equal(processesWith(mark), 0);
+    assert.deepEqual(processesWith(mark), []);
     assert.equal((await executor.exited).code, 0);
   });
 
   test("what the root leaves in the background goes with it", async () => {
-    const executor = startExecutor();
-    const mark = `3${Math.floor(Math.random() * 1e8)}`;
-    const task = commandTask(`sleep ${mark} & (setsid sleep ${mark} &); sleep 0.3; exit 5`);
-    executor.launch(task);
+    const mark = newMark();
+    const task = shellTask(`sleep ${mark} & (setsid sleep ${mark} &); sleep 0.3; exit 5`);
+    const executor = stage.launch(task);
 
     assert.match((await state(executor, task, "TASK_FAILED")).message ?? "", /process exited with 5/);
-    assert.equal(processesWith(mark), 0);
+    assert.deepEqual(processesWith(mark), []);
     await executor.exited;
   });
 
   test("the supervisor's death: it does not notice, and its exit meanwhile is told with its code", async () => {
-    await using place = await tempDir("c");
-    let own = await startSupervisor(place.path);
-    const executor = startExecutor({ BERTH_SOCKET: own.socket });
-    const task = commandTask("sleep 1; exit 8");
-    executor.launch(task);
+    await using own = await TaskStage.start({ DOCKER_HOST: docker.host });
+    const task = shellTask("sleep 1; exit 8");
+    const executor = own.launch(task);
     await state(executor, task, "TASK_RUNNING");
 
-    await own.kill();
+    await own.supervisor.kill();
     await new Promise((resolve) => setTimeout(resolve, 1500));
-    own = await startSupervisor(place.path);
+    await own.startSupervisor();
 
     assert.match((await state(executor, task, "TASK_FAILED")).message ?? "", /process exited with 8/);
     await executor.exited;
-    await own.stop();
   });
 
   test("a kill while the supervisor is away is carried out by the worker itself", async () => {
-    await using place = await tempDir("k");
-    let own = await startSupervisor(place.path);
-    const executor = startExecutor({ BERTH_SOCKET: own.socket });
-    const mark = `3${Math.floor(Math.random() * 1e8)}`;
-    const task = commandTask(`sleep ${mark}`);
-    executor.launch(task);
+    await using own = await TaskStage.start({ DOCKER_HOST: docker.host });
+    const mark = newMark();
+    const task = shellTask(`sleep ${mark}`);
+    const executor = own.launch(task);
     await state(executor, task, "TASK_RUNNING");
 
-    await own.kill();
+    await own.supervisor.kill();
     executor.kill(task.task_id.value);
-    await waitFor(() => processesWith(mark) === 0, { what: "the end of the process" });
-    own = await startSupervisor(place.path);
+    await waitFor(() => processesWith(mark).length === 0, { what: "the end of the process" });
+    await own.startSupervisor();
 
     await state(executor, task, "TASK_KILLED");
     await executor.exited;
-    await own.stop();
   });
 
   test("kill -9 of the worker: nothing that it started stays", async () => {
-    const executor = startExecutor();
-    const mark = `3${Math.floor(Math.random() * 1e8)}`;
-    const task = commandTask(`sleep ${mark}`);
-    executor.launch(task);
+    const mark = newMark();
+    const task = shellTask(`sleep ${mark}`);
+    const executor = stage.launch(task);
     await state(executor, task, "TASK_RUNNING");
-    await waitFor(() => processesWith(mark) > 0);
+    await waitFor(() => processesWith(mark).length > 0);
 
     process.kill(executor.pid as number, "SIGKILL");
 
-    await waitFor(() => processesWith(mark) === 0, { what: "the end of the process" });
+    await waitFor(() => processesWith(mark).length === 0, { what: "the end of the process" });
   });
 
   test("an unknown user and a missing program are clear failures", async () => {
@@ -460,26 +376,11 @@ describe("a command task", () => {
       [{ value: "true", user: "nobody-of-that-name" }, /user "nobody-of-that-name" does not exist/],
       [{ shell: false, value: "/no/such/program", arguments: ["x"] }, /\/no\/such\/program does not exist/],
     ] as const) {
-      const executor = startExecutor();
-      const task: TaskInfoInput = { task_id: { value: newId() }, command };
-      executor.launch(task);
+      const task = commandTask(command);
+      const executor = stage.launch(task);
 
       assert.match((await state(executor, task, "TASK_FAILED")).message ?? "", message);
       await executor.exited;
     }
   });
 });
-
-/** How many processes have this word on their command line. */
-function processesWith(word: string): number {
-  let found = 0;
-  for (const name of readdirSync("/proc")) {
-    if (!/^\d+$/.test(name)) continue;
-    try {
-      const stat = readFileSync(`/proc/${name}/stat`, "latin1");
-      if (/\) [ZX] /.test(stat)) continue;
-      if (readFileSync(`/proc/${name}/cmdline`, "latin1").split("\0").includes(word)) found += 1;
-    } catch {} // It ended while it was looked at.
-  }
-  return found;
-}

@@ -3,36 +3,26 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { LocalSupervisor } from "@berth/cli/local-supervisor";
-import { program } from "@berth/cli/programs";
-import { LocalAgent, type LocalExecutor } from "@berth/mesos/local-agent";
-import { BUSYBOX_IMAGE, type Dockerd, sharedDockerd, type TempDir, tempDir, waitFor } from "@berth/test-harness";
+import type { LocalExecutor } from "@berth/mesos/local-agent";
+import { type Dockerd, sharedDockerd, waitFor } from "@berth/test-harness";
+import { containerOf, dockerTask } from "./docker-tasks.ts";
+import { TaskStage } from "./task-stage.ts";
 
 let docker: Dockerd;
-let folder: TempDir;
-let agent: LocalAgent;
-let supervisor: LocalSupervisor;
+let stage: TaskStage;
 
 before(async () => {
   docker = await sharedDockerd();
-  folder = await tempDir("ll");
-  await startSupervisor();
-  agent = await LocalAgent.start({ workDirectory: `${folder.path}/agent`, checkpoint: true });
+  stage = await TaskStage.start({ DOCKER_HOST: docker.host, EXECUTOR_SIDECAR: "false" });
 });
 
 after(async () => {
-  await agent?.stop();
-  await supervisor?.stop();
+  await stage?.[Symbol.asyncDispose]();
   await docker?.stop();
-  await folder?.remove();
 });
 
-async function startSupervisor(): Promise<void> {
-  const environment = { DOCKER_HOST: docker.host, EXECUTOR_SIDECAR: "false" };
-  supervisor = await LocalSupervisor.start({ directory: folder.path, environment, logFile: `${folder.path}/berthd.log` });
-}
-
 interface Launched {
+  id: string;
   executor: LocalExecutor;
   /** The message of the update that says how it ended. */
   end: () => Promise<string>;
@@ -41,22 +31,14 @@ interface Launched {
 
 interface How {
   environment?: Record<string, string>;
-  /** A shell line in the place of `exec berth-worker`. */
-  worker?: string;
+  /** Runs in the shell that becomes the worker. */
+  before?: string;
   variables?: object[];
 }
 
-function launch(script: string, { environment = {}, worker = `exec ${program("berth-worker")}`, variables = [] }: How = {}): Launched {
-  const executor = agent.startExecutor({
-    executorId: `x-${randomBytes(4).toString("hex")}`,
-    command: worker,
-    environment: { PATH: process.env.PATH ?? "", BERTH_SOCKET: supervisor.socket, ...environment },
-  });
-  executor.launch({
-    task_id: { value: `ll-${randomBytes(4).toString("hex")}` },
-    command: { shell: true, value: script, environment: { variables } },
-    container: { type: "DOCKER", docker: { image: BUSYBOX_IMAGE, network: "NONE" } },
-  });
+function launch(script: string, { environment, before, variables = [] }: How = {}): Launched {
+  const task = dockerTask(script, { command: { shell: true, value: script, environment: { variables } } });
+  const executor = stage.launch(task, environment, before);
   const end = async (): Promise<string> => {
     const update = await waitFor(() => executor.updates.find(({ state }) => /FAILED|FINISHED|KILLED|ERROR/.test(state)), {
       deadline: 60_000,
@@ -65,7 +47,7 @@ function launch(script: string, { environment = {}, worker = `exec ${program("be
     await executor.exited;
     return `${update.state} ${update.message}`;
   };
-  return { executor, end, sandbox: (name) => readFileSync(`${executor.sandbox}/${name}`, "utf8") };
+  return { id: task.task_id.value, executor, end, sandbox: (name) => readFileSync(`${executor.sandbox}/${name}`, "utf8") };
 }
 
 /** Lines of the sandbox's stderr without the worker's own, whose last tells the update with the last output in it. */
@@ -103,19 +85,11 @@ test("more than the limit: the end of it, behind a mark", async () => {
 test("only what is newer than LogsSince before its end, also where that came while no supervisor was there", async () => {
   const task = launch("echo old; sleep 4; echo new; exit 1", { environment: { EXECUTOR_LOGS_SINCE: "2s" } });
   await waitFor(() => task.executor.updates.some(({ state }) => state === "TASK_RUNNING"));
-  await supervisor.kill();
-  const filters = encodeURIComponent(JSON.stringify({ label: [`berth.executor-id=${task.executor.executorId}`] }));
-  const finished = await waitFor(
-    async () => {
-      const [found] = await docker.api.call<Array<{ Id: string; State: string }>>("GET", `/containers/json?all=1&filters=${filters}`);
-      return found?.State === "exited";
-    },
-    { what: "the container's end" },
-  );
-  assert.ok(finished);
+  await stage.supervisor.kill();
+  await waitFor(async () => (await containerOf(docker, task.id))?.State === "exited", { what: "the container's end" });
   // By the time that the next one looks, the window would be over if it were counted from now.
   await new Promise((resolve) => setTimeout(resolve, 3000));
-  await startSupervisor();
+  await stage.startSupervisor();
 
   assert.match(await task.end(), /TASK_FAILED container exited with 1; last output:\nnew$/);
   assert.equal(task.sandbox("stdout"), "new\n");
@@ -132,8 +106,8 @@ test("not a second time where the sandbox has it already", async () => {
 });
 
 test("where the agent's logger is between, the worker writes it before it leaves, as slowly as that takes it", async () => {
-  const worker = `mkfifo out err; (sleep 2; exec cat) < out > piped-out & cat err > piped-err & exec ${program("berth-worker")} > out 2> err`;
-  const task = launch(`yes "$(printf '%099d' 0)" | head -n 60000; echo last; echo problem >&2; exit 1`, { worker });
+  const before = "mkfifo out err; (sleep 2; exec cat) < out > piped-out & cat err > piped-err & exec > out 2> err";
+  const task = launch(`yes "$(printf '%099d' 0)" | head -n 60000; echo last; echo problem >&2; exit 1`, { before });
 
   assert.match(await task.end(), /TASK_FAILED/);
   await waitFor(() => task.sandbox("piped-out").endsWith("last\n"), { what: "the logger's last line" });

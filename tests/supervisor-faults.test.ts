@@ -1,93 +1,44 @@
 /** dockerd that hangs, dies or is not there yet, and people who handle containers behind our back. */
 import assert from "node:assert/strict";
-import type { ChildProcess } from "node:child_process";
-import { randomBytes } from "node:crypto";
 import { after, afterEach, before, describe, test } from "node:test";
-import { LocalSupervisor } from "@berth/cli/local-supervisor";
-import {
-  BUSYBOX_IMAGE,
-  type Dockerd,
-  ScriptedWorker,
-  startDockerd,
-  startSocketProxy,
-  startWorkerStandIn,
-  type TempDir,
-  tempDir,
-  waitFor,
-} from "@berth/test-harness";
+import { type Dockerd, type ScriptedWorker, startDockerd, startSocketProxy, waitFor } from "@berth/test-harness";
+import { shellTask } from "./command-tasks-stage.ts";
+import { containerOf, DEAF, dockerTask, WAITING } from "./docker-tasks.ts";
+import { ScriptedStage } from "./scripted-stage.ts";
 
 let docker: Dockerd;
-let folder: TempDir;
-let supervisor: LocalSupervisor | undefined;
-const workers: ScriptedWorker[] = [];
-const processes: ChildProcess[] = [];
+let stage: ScriptedStage;
 
 before(async () => {
   docker = await startDockerd();
-  folder = await tempDir("g");
+  stage = await ScriptedStage.on(docker, { EXECUTOR_ADOPTION_WINDOW: "3s" });
 });
 
 afterEach(async () => {
-  for (const worker of workers.splice(0)) await worker.disconnect();
-  for (const child of processes.splice(0)) child.kill("SIGKILL");
-  await supervisor?.stop();
-  supervisor = undefined;
+  await stage?.endWorkers();
+  await stage?.stopSupervisor();
 });
 
 after(async () => {
+  await stage?.[Symbol.asyncDispose]();
   await docker?.stop();
-  await folder?.remove();
 });
 
-async function start(environment: Record<string, string> = {}): Promise<LocalSupervisor> {
-  supervisor = await LocalSupervisor.start({
-    directory: folder.path,
-    environment: { DOCKER_HOST: docker.host, EXECUTOR_ADOPTION_WINDOW: "3s", ...environment },
-    logFile: `${folder.path}/berthd.log`,
-  });
-  return supervisor;
-}
-
-async function newWorker(identity?: { pid: number; startTime: string }): Promise<ScriptedWorker> {
-  const worker = new ScriptedWorker({
-    socket: (supervisor as LocalSupervisor).socket,
-    sandbox: folder.path,
-    ...(identity === undefined ? {} : { identity }),
-  });
-  workers.push(worker);
-  await worker.connect();
-  return worker;
-}
-
 function launch(worker: ScriptedWorker, command: string): string {
-  const id = `g-${randomBytes(5).toString("hex")}`;
-  worker.launch({
-    task_id: { value: id },
-    container: { type: "DOCKER", docker: { image: BUSYBOX_IMAGE, network: "NONE" } },
-    command: { shell: true, value: command },
-  });
-  return id;
-}
-
-async function containerOf(taskId: string): Promise<{ Id: string; Names: string[]; State: string } | undefined> {
-  const filters = encodeURIComponent(JSON.stringify({ label: [`berth.task-id=${taskId}`] }));
-  return (
-    await docker.api.call<Array<{ Id: string; Names: string[]; State: string }>>("GET", `/containers/json?all=1&filters=${filters}`)
-  )[0];
+  const task = dockerTask(command);
+  worker.launch(task);
+  return task.task_id.value;
 }
 
 async function gone(taskId: string): Promise<void> {
-  await waitFor(async () => (await containerOf(taskId)) === undefined, { deadline: 40_000, what: "the removal of the container" });
+  await waitFor(async () => (await containerOf(docker, taskId)) === undefined, { deadline: 40_000, what: "the removal of the container" });
 }
-
-const DEAF = "trap '' TERM; while :; do sleep 0.1; done";
-const POLITE = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
 
 describe("a dockerd that hangs", () => {
   test("a kill comes to its end all the same, also when the supervisor dies meanwhile", async () => {
     await using proxy = await startSocketProxy(docker.host);
-    await start({ DOCKER_HOST: proxy.host });
-    const worker = await newWorker();
+    await stage.startSupervisor({ DOCKER_HOST: proxy.host });
+    const worker = await stage.worker();
     const first = launch(worker, DEAF);
     const second = launch(worker, DEAF);
     await worker.update(first, "TASK_RUNNING");
@@ -97,11 +48,11 @@ describe("a dockerd that hangs", () => {
     worker.kill(first, 500);
     const killed = await worker.update(first, "TASK_KILLED", 60_000);
     assert.match(killed.message ?? "", /^killed on request of the framework; its process is gone, but its exit status is unknown/);
-    assert.equal((await containerOf(second))?.State, "running");
+    assert.equal((await containerOf(docker, second))?.State, "running");
 
-    await supervisor?.kill();
+    await stage.supervisor.kill();
     worker.kill(second, 500);
-    await start({ DOCKER_HOST: proxy.host });
+    await stage.startSupervisor({ DOCKER_HOST: proxy.host });
     await worker.connect();
     await worker.update(second, "TASK_KILLED", 60_000);
 
@@ -113,10 +64,10 @@ describe("a dockerd that hangs", () => {
 
   test("that is not there when the supervisor starts: the launch waits for it", async () => {
     await docker.kill();
-    await start();
-    const worker = await newWorker();
+    await stage.startSupervisor();
+    const worker = await stage.worker();
     const id = launch(worker, "exit 5");
-    await waitFor(async () => /"docker|dockerd/.test(await (supervisor as LocalSupervisor).admin.text("/v1/info")));
+    await waitFor(async () => /"docker|dockerd/.test(await stage.supervisor.admin.text("/v1/info")));
 
     await docker.start();
 
@@ -124,9 +75,9 @@ describe("a dockerd that hangs", () => {
   });
 
   test("that is restarted without live restore ends its containers: told as what it was", async () => {
-    await start();
-    const worker = await newWorker();
-    const polite = launch(worker, POLITE);
+    await stage.startSupervisor();
+    const worker = await stage.worker();
+    const polite = launch(worker, WAITING);
     const deaf = launch(worker, DEAF);
     await worker.update(polite, "TASK_RUNNING");
     await worker.update(deaf, "TASK_RUNNING");
@@ -149,23 +100,23 @@ async function endOf(worker: ScriptedWorker, id: string): Promise<string> {
 
 describe("behind our back", () => {
   test("a container that is removed is told to have vanished", async () => {
-    await start();
-    const worker = await newWorker();
-    const id = launch(worker, POLITE);
+    await stage.startSupervisor();
+    const worker = await stage.worker();
+    const id = launch(worker, WAITING);
     await worker.update(id, "TASK_RUNNING");
 
-    await docker.api.call("DELETE", `/containers/${(await containerOf(id))?.Id}?force=1`);
+    await docker.api.call("DELETE", `/containers/${(await containerOf(docker, id))?.Id}?force=1`);
 
     assert.match(await endOf(worker, id), /^TASK_FAILED container (.* vanished|exited with 137)/);
     await waitFor(() => worker.exitCode === 0);
   });
 
   test("a container that is renamed and paused is killed and removed all the same", async () => {
-    await start();
-    const worker = await newWorker();
-    const id = launch(worker, POLITE);
+    await stage.startSupervisor();
+    const worker = await stage.worker();
+    const id = launch(worker, WAITING);
     await worker.update(id, "TASK_RUNNING");
-    const container = await containerOf(id);
+    const container = await containerOf(docker, id);
     await docker.api.call("POST", `/containers/${container?.Id}/rename?name=other-${id}`);
     await docker.api.call("POST", `/containers/${container?.Id}/pause`);
 
@@ -178,14 +129,13 @@ describe("behind our back", () => {
 
 describe("what is kept", () => {
   test("a failed task's container stays for its time, and is removed then, its worker here or gone", async () => {
-    await start({ EXECUTOR_KEEP_FAILED: "3s" });
-    const { identity, child } = startWorkerStandIn();
-    processes.push(child);
-    const worker = await newWorker(identity);
+    await stage.startSupervisor({ EXECUTOR_KEEP_FAILED: "3s" });
+    const { identity, child } = stage.standIn();
+    const worker = await stage.worker({ identity });
     const id = launch(worker, "exit 3");
     await worker.update(id, "TASK_FAILED");
     await waitFor(() => worker.exitCode === 0);
-    assert.equal((await containerOf(id))?.State, "exited");
+    assert.equal((await containerOf(docker, id))?.State, "exited");
 
     await worker.disconnect();
     child.kill("SIGKILL");
@@ -194,13 +144,12 @@ describe("what is kept", () => {
   });
 
   test("a group with one that is no task is refused whole", async () => {
-    await start();
-    const worker = await newWorker();
-    const fine = `g-${randomBytes(5).toString("hex")}`;
-    const none = `g-${randomBytes(5).toString("hex")}`;
-    worker.launch({ task_id: { value: fine }, command: { value: "true" } }, { task_id: { value: none } });
+    await stage.startSupervisor();
+    const worker = await stage.worker();
+    const fine = shellTask("true");
+    worker.launch(fine, { task_id: { value: "none" } });
 
-    assert.match((await worker.update(none, "TASK_ERROR")).message ?? "", /neither a Docker container/);
-    assert.match((await worker.update(fine, "TASK_ERROR")).message ?? "", /of its group cannot be/);
+    assert.match((await worker.update("none", "TASK_ERROR")).message ?? "", /neither a Docker container/);
+    assert.match((await worker.update(fine.task_id.value, "TASK_ERROR")).message ?? "", /of its group cannot be/);
   });
 });

@@ -3,16 +3,15 @@
  * receiver that counts.
  */
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, globSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { after, before, test } from "node:test";
 import { LogLine } from "@berth/admin-api";
-import { LocalSupervisor } from "@berth/cli/local-supervisor";
-import { program } from "@berth/cli/programs";
-import { LocalAgent, type LocalExecutor, type TaskInfoInput } from "@berth/mesos/local-agent";
-import { BUSYBOX_IMAGE, type Dockerd, startDockerd, type TempDir, tempDir, waitFor } from "@berth/test-harness";
+import type { LocalExecutor, TaskInfoInput } from "@berth/mesos/local-agent";
+import { type Dockerd, startDockerd, waitFor } from "@berth/test-harness";
+import { containerOf, dockerTask } from "./docker-tasks.ts";
+import { TaskStage } from "./task-stage.ts";
 
 const CONTAINERS = 30;
 const LINES = 20_000;
@@ -90,63 +89,34 @@ class Receiver {
 }
 
 let docker: Dockerd;
-let folder: TempDir;
-let agent: LocalAgent;
 let receiver: Receiver;
-let supervisor: LocalSupervisor;
-let environment: Record<string, string>;
+let stage: TaskStage;
 
 before(async () => {
   docker = await startDockerd({ liveRestore: true });
-  folder = await tempDir("sl");
   receiver = new Receiver();
-  writeFileSync(`${folder.path}/end-log-thread.mjs`, END_LOG_THREAD(`${folder.path}/end-log-thread`));
-  environment = {
+  stage = await TaskStage.start({
     DOCKER_HOST: docker.host,
     EXECUTOR_SIDECAR: "false",
     EXECUTOR_REMOVE_CONTAINERS: "false",
     EXECUTOR_RELAY_SYSLOG: "true",
     EXECUTOR_SYSLOG_FORMAT: "rfc5424-tcp",
     EXECUTOR_SYSLOG_ADDR: await receiver.listen(),
-    NODE_OPTIONS: `--import=${folder.path}/end-log-thread.mjs`,
-  };
-  await startSupervisor();
-  agent = await LocalAgent.start({ workDirectory: `${folder.path}/agent`, checkpoint: true });
+    NODE_OPTIONS: `--import="${import.meta.dirname}/end-log-thread.mjs"`,
+  });
 });
 
 after(async () => {
-  await agent?.stop();
-  await supervisor?.stop();
+  await stage?.[Symbol.asyncDispose]();
   await docker?.stop();
   await receiver?.close();
-  await folder?.remove();
 });
 
-/** A module that ends the log thread of the process that loads it, as a crash does, once a file appears. */
-function END_LOG_THREAD(trigger: string): string {
-  return `import { existsSync, rmSync } from "node:fs";
-import { registerHooks } from "node:module";
-import { isMainThread } from "node:worker_threads";
-function look() {
-  if (!existsSync(${JSON.stringify(trigger)})) return;
-  rmSync(${JSON.stringify(trigger)});
-  process.exit(9);
-}
-if (!isMainThread) registerHooks({ load(url, context, next) {
-  if (/logs\\.thread\\./.test(url)) setInterval(look, 10).unref();
-  return next(url, context);
-} });
-`;
-}
-
-async function startSupervisor(): Promise<void> {
-  supervisor = await LocalSupervisor.start({ directory: folder.path, environment, logFile: `${folder.path}/berthd.log` });
-}
-
 async function endLogThread(): Promise<void> {
-  writeFileSync(`${folder.path}/end-log-thread`, "");
-  await waitFor(() => !existsSync(`${folder.path}/end-log-thread`), { what: "the log thread's end" });
-  await waitFor(() => /a worker thread died/.test(readFileSync(`${folder.path}/berthd.log`, "utf8")), { what: "a new log thread" });
+  const trigger = `${stage.folder.path}/end-log-thread`;
+  writeFileSync(trigger, "");
+  await waitFor(() => !existsSync(trigger), { what: "the log thread's end" });
+  await waitFor(() => /a worker thread died/.test(stage.log()), { what: "a new log thread" });
 }
 
 const ROTATED = ["log-driver=json-file", "log-opt=max-size=1m", "log-opt=max-file=10"];
@@ -158,19 +128,7 @@ function writer(index: number, options: string[] = ROTATED): TaskInfoInput {
     const at = option.indexOf("=");
     return { key: option.slice(0, at), value: option.slice(at + 1) };
   });
-  return {
-    task_id: { value: `l-${index}-${randomBytes(4).toString("hex")}` },
-    container: { type: "DOCKER", docker: { image: BUSYBOX_IMAGE, network: "NONE", parameters } },
-    command: { shell: true, value: script },
-  };
-}
-
-function startExecutor(): LocalExecutor {
-  return agent.startExecutor({
-    executorId: `x-${randomBytes(4).toString("hex")}`,
-    command: `exec ${program("berth-worker")}`,
-    environment: { PATH: process.env.PATH ?? "", BERTH_SOCKET: supervisor.socket },
-  });
+  return dockerTask(script, { docker: { parameters } });
 }
 
 function endOf({ updates }: LocalExecutor, task: TaskInfoInput): string | undefined {
@@ -181,26 +139,22 @@ function endOf({ updates }: LocalExecutor, task: TaskInfoInput): string | undefi
 
 /** What berthd itself says of lost output. */
 function warnings(): string {
-  const lines = readFileSync(`${folder.path}/berthd.log`, "utf8").split("\n");
+  const lines = stage.log().split("\n");
   return lines.filter((line) => /"msg":"[^"]*(output|log target)/.test(line)).join("\n");
-}
-
-async function containerOf(task: TaskInfoInput): Promise<{ Id: string; State: string } | undefined> {
-  const filters = encodeURIComponent(JSON.stringify({ label: [`berth.task-id=${task.task_id.value}`] }));
-  return (await docker.api.call<Array<{ Id: string; State: string }>>("GET", `/containers/json?all=1&filters=${filters}`))[0];
 }
 
 /** Numbers that never came although Docker had them: a dockerd that is restarted loses some itself, before they are in its file. */
 async function lostOf(task: TaskInfoInput, index: number): Promise<number[]> {
   if (receiver.missing(index) === 0) return [];
-  const { LogPath } = await docker.api.call<{ LogPath: string }>("GET", `/containers/${(await containerOf(task))?.Id}/json`);
+  const container = await containerOf(docker, task.task_id.value);
+  const { LogPath } = await docker.api.call<{ LogPath: string }>("GET", `/containers/${container?.Id}/json`);
   const files = globSync(`${LogPath}*`).map((path) => readFileSync(path, "latin1"));
   const numbers = files.flatMap((text) => [...text.matchAll(/"t\d+ n (\d+) /g)].map((match) => Number(match[1])));
   return numbers.filter((number) => receiver.seen[index]?.[number] === 0);
 }
 
 test("every number of 30 containers arrives, whatever dies meanwhile, and little of it twice", { timeout: 300_000 }, async () => {
-  const executors = Array.from({ length: EXECUTORS }, startExecutor);
+  const executors = Array.from({ length: EXECUTORS }, () => stage.executor());
   const tasks = Array.from({ length: CONTAINERS }, (_, index) => writer(index));
   for (const [index, task] of tasks.entries()) executors[index % EXECUTORS]?.launch(task);
   const total = CONTAINERS * LINES;
@@ -210,8 +164,8 @@ test("every number of 30 containers arrives, whatever dies meanwhile, and little
   const ended = (task: TaskInfoInput): string | undefined => executors.map((executor) => endOf(executor, task)).find(Boolean);
 
   await reached(0.1);
-  await supervisor.kill();
-  await startSupervisor();
+  await stage.supervisor.kill();
+  await stage.startSupervisor();
   await reached(0.25);
   await endLogThread();
   await reached(0.4);
@@ -219,8 +173,8 @@ test("every number of 30 containers arrives, whatever dies meanwhile, and little
   await reached(0.6);
   await endLogThread();
   await reached(0.75);
-  await supervisor.kill();
-  await startSupervisor();
+  await stage.supervisor.kill();
+  await stage.startSupervisor();
   for (const task of tasks) await waitFor(() => ended(task) !== undefined, { deadline: 120_000, what: `the end of ${task.task_id.value}` });
 
   assert.deepEqual(
@@ -247,14 +201,13 @@ for (const [index, driver] of (["json-file", "local"] as const).entries()) {
   test(`what a container writes by the ${driver} driver until its end, while no supervisor is there, is relayed by the next one`, async () => {
     const options = [`log-driver=${driver}`, "log-opt=max-size=200k", "log-opt=max-file=20", "log-opt=compress=true"];
     const number = CONTAINERS + index;
-    const executor = startExecutor();
     const task = writer(number, options);
-    executor.launch(task);
+    const executor = stage.launch(task);
     await waitFor(() => receiver.missing(number) < LINES, { what: "the first lines" });
 
-    await supervisor.kill();
-    await waitFor(async () => (await containerOf(task))?.State === "exited", { deadline: 60_000, what: "its end" });
-    await startSupervisor();
+    await stage.supervisor.kill();
+    await waitFor(async () => (await containerOf(docker, task.task_id.value))?.State === "exited", { deadline: 60_000, what: "its end" });
+    await stage.startSupervisor();
     await waitFor(() => endOf(executor, task), { deadline: 60_000, what: "its last update" });
 
     assert.equal(endOf(executor, task), FINISHED);
@@ -265,15 +218,14 @@ for (const [index, driver] of (["json-file", "local"] as const).entries()) {
 
 test("who reads a task's output goes on by the next log thread, and comes to its end with the task", async () => {
   const number = CONTAINERS + 2;
-  const executor = startExecutor();
   const task = writer(number);
-  executor.launch(task);
+  stage.launch(task);
   await waitFor(() => receiver.missing(number) < LINES, { what: "the first lines" });
 
   const seen: number[] = [];
   const reading = (async () => {
     const path = `/v1/tasks/${task.task_id.value}/logs?follow=true`;
-    for await (const { value } of supervisor.admin.lines(LogLine, path)) seen.push(Number(value.text.split(" ")[2]));
+    for await (const { value } of stage.supervisor.admin.lines(LogLine, path)) seen.push(Number(value.text.split(" ")[2]));
   })();
   for (const part of [0.2, 0.5]) {
     await waitFor(() => seen.length > LINES * part, { what: "lines that are shown" });

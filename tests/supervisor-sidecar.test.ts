@@ -8,38 +8,30 @@ import type { AddressInfo } from "node:net";
 import { hostname } from "node:os";
 import { after, afterEach, before, describe, test } from "node:test";
 import { HostInfo, type SidecarView, TaskInspection } from "@berth/admin-api";
-import { LocalSupervisor } from "@berth/cli/local-supervisor";
-import { program } from "@berth/cli/programs";
-import { LocalAgent, type LocalExecutor, type ObservedStatus, type TaskInfoInput } from "@berth/mesos/local-agent";
-import {
-  BUSYBOX_IMAGE,
-  type Dockerd,
-  freePort,
-  ScriptedWorker,
-  sharedDockerd,
-  skipWithout,
-  startSidecar,
-  type TempDir,
-  tempDir,
-  waitFor,
-} from "@berth/test-harness";
+import type { LocalExecutor, ObservedStatus } from "@berth/mesos/local-agent";
+import { type Dockerd, freePort, ScriptedWorker, sharedDockerd, skipWithout, startSidecar, waitFor } from "@berth/test-harness";
+import { dockerTask } from "./docker-tasks.ts";
 import { ALIVE, FakeSidecar, type Fault, UNHEALTHY } from "./fake-sidecar.ts";
+import { TaskStage } from "./task-stage.ts";
 
 const HOST = "sidecar-host";
 /** Ends by itself with 7 when it is told to. */
 const OBEDIENT = "trap 'exit 7' USR1; trap 'exit 0' TERM; while :; do sleep 0.1; done";
 
 let docker: Dockerd;
-let agent: LocalAgent;
-let folder: TempDir;
+let stage: TaskStage;
 let fake: FakeSidecar;
-let supervisor: LocalSupervisor | undefined;
 const executors: LocalExecutor[] = [];
 
 before(async () => {
   docker = await sharedDockerd();
-  folder = await tempDir("s");
-  agent = await LocalAgent.start({ workDirectory: `${folder.path}/agent`, checkpoint: true });
+  stage = await TaskStage.withoutSupervisor({
+    DOCKER_HOST: docker.host,
+    EXECUTOR_SIDECAR_BACKOFF: "0s",
+    EXECUTOR_SIDECAR_POLL_INTERVAL: "100ms",
+    EXECUTOR_HTTP_TIMEOUT: "1s",
+    EXECUTOR_SIDECAR_RETRY_DELAY: "100ms",
+  });
 });
 
 afterEach(async () => {
@@ -47,38 +39,23 @@ afterEach(async () => {
     executor.shutdown();
     await executor.exited;
   }
-  await supervisor?.stop();
-  supervisor = undefined;
+  await stage?.stopSupervisor();
   await fake?.stop();
 });
 
 after(async () => {
-  await agent?.stop();
+  await stage?.[Symbol.asyncDispose]();
   await docker?.stop();
-  await folder?.remove();
 });
 
-async function start(url: string, environment: Record<string, string> = {}): Promise<LocalSupervisor> {
-  supervisor = await LocalSupervisor.start({
-    directory: folder.path,
-    environment: {
-      DOCKER_HOST: docker.host,
-      EXECUTOR_SIDECAR_URL: url,
-      EXECUTOR_SIDECAR_BACKOFF: "0s",
-      EXECUTOR_SIDECAR_POLL_INTERVAL: "100ms",
-      EXECUTOR_HTTP_TIMEOUT: "1s",
-      EXECUTOR_SIDECAR_RETRY_DELAY: "100ms",
-      ...environment,
-    },
-    logFile: `${folder.path}/berthd.log`,
-  });
-  return supervisor;
+async function start(url: string, environment: Record<string, string> = {}): Promise<void> {
+  await stage.startSupervisor({ EXECUTOR_SIDECAR_URL: url, ...environment });
 }
 
 async function startWithFake(environment: Record<string, string> = {}): Promise<void> {
   fake = new FakeSidecar(HOST);
   await fake.start();
-  writeFileSync(`${folder.path}/berthd.log`, "");
+  writeFileSync(stage.logFile, "");
   await start(fake.url, environment);
 }
 
@@ -92,26 +69,12 @@ interface Launched {
 /** A task with a real worker of its own, once its container runs. */
 async function launch(
   command = OBEDIENT,
-  {
-    environment = {},
-    docker: more = {},
-    ...task
-  }: { environment?: Record<string, string>; docker?: object; [field: string]: unknown } = {},
+  { environment, ...more }: { environment?: Record<string, string>; docker?: object; [field: string]: unknown } = {},
 ): Promise<Launched> {
-  const id = `s-${randomBytes(5).toString("hex")}`;
-  const executor = agent.startExecutor({
-    executorId: id,
-    command: `exec ${program("berth-worker")}`,
-    environment: { PATH: process.env.PATH ?? "", BERTH_SOCKET: (supervisor as LocalSupervisor).socket, TASK_HOST: HOST, ...environment },
-  });
+  const task = dockerTask(command, more);
+  const id = task.task_id.value;
+  const executor = stage.launch(task, { TASK_HOST: HOST, ...environment });
   executors.push(executor);
-  const info: TaskInfoInput = {
-    task_id: { value: id },
-    container: { type: "DOCKER", docker: { image: BUSYBOX_IMAGE, network: "NONE", ...more } },
-    command: { shell: true, value: command },
-    ...task,
-  };
-  executor.launch(info);
   await state({ executor, id }, "TASK_RUNNING");
   const container = await waitFor(async () => (await inspect(id)).id ?? undefined);
   return { executor, id, container, service: container.slice(0, 12) };
@@ -129,7 +92,7 @@ async function state(
 }
 
 async function inspect(id: string): Promise<TaskInspection> {
-  return (await (supervisor as LocalSupervisor).admin.ask(TaskInspection, "GET", `/v1/tasks/${id}`)).value;
+  return (await stage.supervisor.admin.ask(TaskInspection, "GET", `/v1/tasks/${id}`)).value;
 }
 
 async function inSidecar(id: string, fits: (view: SidecarView) => boolean): Promise<SidecarView> {
@@ -145,10 +108,6 @@ async function inSidecar(id: string, fits: (view: SidecarView) => boolean): Prom
 
 async function endByItself({ container }: Launched): Promise<void> {
   await docker.api.call("POST", `/containers/${container}/kill?signal=USR1`);
-}
-
-function log(): string {
-  return readFileSync(`${folder.path}/berthd.log`, "utf8");
 }
 
 function statesOf({ executor }: Launched): string[] {
@@ -191,7 +150,7 @@ describe("a Sidecar that fails", () => {
       await inSidecar(lasting.id, ({ status }) => status === "ALIVE");
     }
     assert.deepEqual([...new Set(statesOf(lasting))], ["TASK_STARTING", "TASK_RUNNING"]);
-    const told = log().match(/Sidecar cannot be asked/g) ?? [];
+    const told = stage.log().match(/Sidecar cannot be asked/g) ?? [];
     assert.equal(told.length, faults.length, "once for each time that it failed");
   });
 
@@ -289,7 +248,7 @@ describe("verdicts", () => {
     await inSidecar(ill.id, ({ failures }) => failures >= 3);
     fake.fault = "500";
     const { failures } = await inSidecar(ill.id, ({ status }) => status === null);
-    await supervisor?.kill();
+    await stage.supervisor.kill();
 
     await start(fake.url, { EXECUTOR_SIDECAR_MAX_FAILS: String(failures + 1) });
     await inSidecar(ill.id, (view) => view.failures === failures && /cannot be asked/.test(view.assumedHealthy ?? ""));
@@ -300,8 +259,8 @@ describe("verdicts", () => {
   });
 
   test("come neither sooner nor later when the host's clock is set", async () => {
-    const offset = `${folder.path}/clock-offset`;
-    const clock = `${folder.path}/clock.mjs`;
+    const offset = `${stage.folder.path}/clock-offset`;
+    const clock = `${stage.folder.path}/clock.mjs`;
     writeFileSync(offset, "0");
     // Date.now of the real daemon, moved: the clock of the machine is not a test's to set.
     writeFileSync(
@@ -338,7 +297,7 @@ describe("verdicts", () => {
     await endByItself(draining);
     await state(draining, "TASK_KILLED", ({ message }) => /container exited with 7/.test(message ?? ""));
     // A supervisor that comes back reckons by the kernel's clock too.
-    await supervisor?.kill();
+    await stage.supervisor.kill();
     await start(fake.url, {
       EXECUTOR_SIDECAR_MAX_FAILS: "1",
       EXECUTOR_SIDECAR_DRAINING_DURATION: "10m",
@@ -364,7 +323,7 @@ describe("a drain", () => {
     await state(task, "TASK_KILLED");
 
     const ending = await launch();
-    await (supervisor as LocalSupervisor).admin.call("POST", `/v1/tasks/${ending.id}/kill`, {});
+    await stage.supervisor.admin.call("POST", `/v1/tasks/${ending.id}/kill`, {});
     await waitFor(() => fake.drained.at(-1) === ending.service);
     await endByItself(ending);
     assert.match((await state(ending, "TASK_KILLED")).message ?? "", /^stopped by the operator; container exited with 7/);
@@ -379,7 +338,7 @@ describe("a drain", () => {
     task.executor.kill(task.id);
     await state(task, "TASK_KILLED");
     assert.ok(fake.drained.length > 1);
-    await supervisor?.stop();
+    await stage.stopSupervisor();
     await fake.stop();
 
     await start(fake.url, { EXECUTOR_SIDECAR_DRAINING_DURATION: "10m" });
@@ -394,8 +353,8 @@ describe("a drain", () => {
     fake.services[task.service] = ALIVE;
     await inSidecar(task.id, ({ status }) => status === "ALIVE");
     task.executor.kill(task.id);
-    await waitFor(() => log().includes("Sidecar has accepted the drain"));
-    await supervisor?.kill();
+    await waitFor(() => stage.log().includes("Sidecar has accepted the drain"));
+    await stage.supervisor.kill();
 
     await start(fake.url, { EXECUTOR_SIDECAR_DRAINING_DURATION: "6s" });
     await waitFor(async () => (await inspect(task.id)).stop !== undefined);
@@ -407,20 +366,11 @@ describe("a drain", () => {
 
   test("of fifty tasks is one wait: all are asked for side by side", async () => {
     await startWithFake({ EXECUTOR_SIDECAR_DRAINING_DURATION: "10m", EXECUTOR_HTTP_TIMEOUT: "2m" });
-    const worker = new ScriptedWorker({
-      socket: (supervisor as LocalSupervisor).socket,
-      sandbox: folder.path,
-      environment: { TASK_HOST: HOST },
-    });
+    const worker = new ScriptedWorker({ socket: stage.socket, sandbox: stage.folder.path, environment: { TASK_HOST: HOST } });
     await worker.connect();
-    const ids = Array.from({ length: 50 }, (_, index) => `fifty-${index}-${randomBytes(4).toString("hex")}`);
-    for (const id of ids) {
-      worker.launch({
-        task_id: { value: id },
-        container: { type: "DOCKER", docker: { image: BUSYBOX_IMAGE, network: "NONE" } },
-        command: { shell: true, value: OBEDIENT },
-      });
-    }
+    const tasks = Array.from({ length: 50 }, () => dockerTask(OBEDIENT));
+    const ids = tasks.map((task) => task.task_id.value);
+    for (const task of tasks) worker.launch(task);
     await waitFor(() => ids.every((id) => worker.statesOf(id).includes("TASK_RUNNING")), { deadline: 120_000, what: "fifty tasks" });
     // Nobody is answered before all have asked.
     const all = Promise.withResolvers<number>();
@@ -468,7 +418,7 @@ describe("the real Sidecar", { skip: skipWithout("sidecar") }, () => {
     for (const task of [ill, draining]) await state(task, "TASK_RUNNING", ({ healthy }) => healthy === true);
     assert.equal((await inSidecar(ill.id, ({ status }) => status === "ALIVE")).assumedHealthy, null);
 
-    const info = await (supervisor as LocalSupervisor).admin.ask(HostInfo, "GET", "/v1/info");
+    const info = await stage.supervisor.admin.ask(HostInfo, "GET", "/v1/info");
     const { sidecar: reader } = JSON.parse(info.text) as { sidecar: object };
     assert.deepEqual({ ...reader, since: 0, lastState: 0, requests: 0, parsed: 0, bytes: 0 }, { url: `${sidecar.address}/state.json`, mode: "watch", reachable: true, since: 0, lastState: 0, requests: 0, parsed: 0, bytes: 0, tasks: 2, draining: 0 }); // biome-ignore format: one answer
 
@@ -492,7 +442,11 @@ function statusIn(state: unknown, service: string): number | undefined {
 
 describe("seeds", () => {
   test("come over TLS with the agent's credential, and that goes nowhere else", async () => {
-    const files = { ca: `${folder.path}/ca.pem`, key: `${folder.path}/ca.key`, credential: `${folder.path}/credential.json` };
+    const files = {
+      ca: `${stage.folder.path}/ca.pem`,
+      key: `${stage.folder.path}/ca.key`,
+      credential: `${stage.folder.path}/credential.json`,
+    };
     execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=agent", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", files.key, "-out", files.ca], { stdio: "ignore" }); // biome-ignore format: a command line
     const secret = `s3cr3t-${randomBytes(8).toString("hex")}`;
     writeFileSync(files.credential, JSON.stringify({ principal: "berth", secret }), { mode: 0o600 });
@@ -528,13 +482,13 @@ describe("seeds", () => {
       const { Config } = await docker.api.call<{ Config: { Env: string[] } }>("GET", `/containers/${tasks[0]?.container}/json`);
       assert.ok(Config.Env.includes("SIDECAR_SEEDS=one.example,two.example"));
 
-      await supervisor?.stop();
+      await stage.stopSupervisor();
       await start(fake.url, settings);
       const bare = await launch(OBEDIENT, { environment: { EXECUTOR_SEED_SIDECAR: "true" } });
       assert.equal((await inspect(bare.id)).environment?.SIDECAR_SEEDS, undefined);
-      assert.match(log(), /mesosCredential needs mesosAgent/);
+      assert.match(stage.log(), /mesosCredential needs mesosAgent/);
       assert.equal(asked.length, 2);
-      assert.doesNotMatch(log(), new RegExp(`${secret}|${Buffer.from(`berth:${secret}`).toString("base64")}`));
+      assert.doesNotMatch(stage.log(), new RegExp(`${secret}|${Buffer.from(`berth:${secret}`).toString("base64")}`));
     } finally {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));

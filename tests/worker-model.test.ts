@@ -7,11 +7,11 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { LocalSupervisor } from "@berth/cli/local-supervisor";
-import { program } from "@berth/cli/programs";
 import { LocalAgent, type LocalExecutor } from "@berth/mesos/local-agent";
-import { BUSYBOX_IMAGE, type Dockerd, sharedDockerd, type TempDir, tempDir, waitFor } from "@berth/test-harness";
+import { BUSYBOX_IMAGE, type Dockerd, sharedDockerd, tempDir, waitFor } from "@berth/test-harness";
 import fc from "fast-check";
+import { SupervisorStage } from "./supervisor-stage.ts";
+import { WORKER } from "./task-stage.ts";
 
 const runs = Number(process.env.BERTH_MODEL_DOCKER_RUNS ?? 2);
 const ORDER = ["TASK_STARTING", "TASK_RUNNING", "TASK_KILLING"];
@@ -20,28 +20,18 @@ const TERMINAL = ["TASK_FINISHED", "TASK_FAILED", "TASK_KILLED"];
 const ANCHOR = "anchor";
 
 let docker: Dockerd;
-let folder: TempDir;
-let supervisor: LocalSupervisor;
+let stage: SupervisorStage;
 
 before(async () => {
   docker = await sharedDockerd();
-  folder = await tempDir("m");
-  supervisor = await startSupervisor();
+  stage = new SupervisorStage(await tempDir("m"), { DOCKER_HOST: docker.host });
+  await stage.startSupervisor();
 });
 
 after(async () => {
-  await supervisor?.stop();
+  await stage?.[Symbol.asyncDispose]();
   await docker?.stop();
-  await folder?.remove();
 });
-
-async function startSupervisor(): Promise<LocalSupervisor> {
-  return await LocalSupervisor.start({
-    directory: folder.path,
-    environment: { DOCKER_HOST: docker.host },
-    logFile: `${folder.path}/berthd.log`,
-  });
-}
 
 interface World {
   agent: LocalAgent;
@@ -94,8 +84,8 @@ const step: fc.Arbitrary<[string, Step]> = fc.oneof(
   fc.constant<[string, Step]>([
     "kill -9 supervisor",
     async () => {
-      await supervisor.kill();
-      supervisor = await startSupervisor();
+      await stage.supervisor.kill();
+      await stage.startSupervisor();
     },
   ]),
 );
@@ -105,11 +95,11 @@ test(`${runs} random sequences with a real supervisor and dockerd lose, repeat a
 }, async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(fc.tuple(step, fc.constantFrom(0, 50, 400)), { minLength: 8, maxLength: 14 }), async (steps) => {
-      await using agent = await LocalAgent.start({ workDirectory: `${folder.path}/agent`, checkpoint: true });
+      await using agent = await LocalAgent.start({ workDirectory: `${stage.folder.path}/agent`, checkpoint: true });
       const executor = agent.startExecutor({
         executorId: "x",
-        command: `exec ${program("berth-worker")}`,
-        environment: { PATH: process.env.PATH ?? "", BERTH_SOCKET: supervisor.socket },
+        command: `exec ${WORKER}`,
+        environment: { PATH: process.env.PATH ?? "", BERTH_SOCKET: stage.socket },
       });
       const world: World = { agent, executor, tasks: [], killed: new Set(), restarted: Promise.resolve() };
       launch(world, false, ANCHOR);
