@@ -417,6 +417,24 @@ describe("an order to start that is lost with its connection", () => {
   });
 });
 
+test("a worker that dies while its task's user is still looked up leaves no task behind", async () => {
+  const folder = stage.folder.path;
+  const mark = newMark();
+  writeFileSync(`${folder}/getent`, `#!/bin/sh\nsleep ${mark}\nexec /usr/bin/getent "$@"\n`, { mode: 0o755 });
+  await using own = await CommandStage.start({ PATH: `${folder}:${process.env.PATH}` });
+  const task = commandTask({ value: "true", user: "nobody" });
+  const executor = own.launch(task);
+  const [lookUp] = await waitFor(() => processesWith(mark).length > 0 && processesWith(mark), { what: "the look-up" });
+
+  process.kill(executor.pid as number, "SIGKILL");
+  await waitFor(() => own.log().includes("a worker died"), { what: "the notice of its death" });
+  // The name service answers at last.
+  process.kill(lookUp as number, "SIGKILL");
+
+  const tasks = (): Promise<unknown[]> => own.supervisor.admin.call<unknown[]>("GET", "/v1/tasks");
+  await waitFor(async () => (await tasks()).length === 0, { what: "the end of the task" });
+});
+
 function spawnsOf(worker: ScriptedWorker): unknown[] {
   return worker.received.filter((message) => message.type === "spawn");
 }
