@@ -161,6 +161,22 @@ for (const [name, mount] of HIERARCHIES) {
       });
     }
 
+    test("the death of a worker that holds its task still to kill it: the task ends all the same", async () => {
+      await using cgroup = makeCgroup(mount);
+      const mark = newMark();
+      const task = shellTask(`sleep ${mark} & (setsid env -i sleep ${mark} &); exec sleep ${mark}`);
+      const executor = stage.launch(task, {}, cgroup.enter);
+      await state(executor, task, "TASK_RUNNING");
+      await waitFor(() => processesWith(mark).length === 3, { what: "the processes" });
+
+      const hold = `${cgroup.directory}/${cgroup.ofTasks()[0]}/freezer.state`;
+      if (existsSync(hold)) writeFileSync(hold, "FROZEN");
+      process.kill(executor.pid as number, "SIGKILL");
+
+      await allGone(mark, "the end of the task");
+      await waitFor(() => cgroup.ofTasks().length === 0, { what: "the removal of the cgroup" });
+    });
+
     test("the worker's SIGKILL while no supervisor is there: the next one ends them", async () => {
       await using own = await CommandStage.start();
       await using cgroup = makeCgroup(mount);
