@@ -138,6 +138,46 @@ for (const [name, mount] of HIERARCHIES) {
       await waitFor(() => cgroup.ofTasks().length === 0, { what: "the removal of both cgroups" });
     });
 
+    const still: Array<[what: string, end: (executor: LocalExecutor, taskId: string) => void]> = [
+      ["a kill", (executor, taskId) => executor.kill(taskId, { gracePeriodMs: 200 })],
+      ["the worker's SIGKILL", (executor) => void process.kill(executor.pid as number, "SIGKILL")],
+    ];
+    for (const [what, end] of still) {
+      test(`${what} ends also what the task itself holds still in a cgroup below its own`, async () => {
+        await using cgroup = makeCgroup(mount);
+        const mark = newMark();
+        const own = `${cgroup.directory}/berth-$MESOS_TASK_ID.*`;
+        const freeze = "if [ -e inner/freezer.state ]; then echo FROZEN > inner/freezer.state; else echo 1 > inner/cgroup.freeze; fi";
+        const inside = `sh -c 'echo 0 > inner/cgroup.procs; exec sleep ${mark}'`;
+        const task = shellTask(`cd ${own} && mkdir inner && (${inside} &); sleep 0.5; ${freeze}; exec sleep ${mark}`);
+        const executor = stage.launch(task, {}, cgroup.enter);
+        await state(executor, task, "TASK_RUNNING");
+        await waitFor(() => processesWith(mark).length === 2, { what: "the processes" });
+
+        end(executor, task.task_id.value);
+
+        await allGone(mark, "the end of the task");
+        await waitFor(() => cgroup.ofTasks().length === 0, { what: "the removal of both cgroups" });
+        await executor.exited;
+      });
+    }
+
+    test("the death of a worker that holds its task still to kill it: the task ends all the same", async () => {
+      await using cgroup = makeCgroup(mount);
+      const mark = newMark();
+      const task = shellTask(`sleep ${mark} & (setsid env -i sleep ${mark} &); exec sleep ${mark}`);
+      const executor = stage.launch(task, {}, cgroup.enter);
+      await state(executor, task, "TASK_RUNNING");
+      await waitFor(() => processesWith(mark).length === 3, { what: "the processes" });
+
+      const hold = `${cgroup.directory}/${cgroup.ofTasks()[0]}/freezer.state`;
+      if (existsSync(hold)) writeFileSync(hold, "FROZEN");
+      process.kill(executor.pid as number, "SIGKILL");
+
+      await allGone(mark, "the end of the task");
+      await waitFor(() => cgroup.ofTasks().length === 0, { what: "the removal of the cgroup" });
+    });
+
     test("the worker's SIGKILL while no supervisor is there: the next one ends them", async () => {
       await using own = await commandStage();
       await using cgroup = makeCgroup(mount);

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, openSync } from "node:fs";
+import { existsSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { pause } from "@berth/retry";
 import { AdminClient } from "./admin-client.ts";
@@ -18,6 +18,9 @@ export interface LocalSupervisorOptions {
   /** How long it may take to answer, milliseconds. */
   startTimeoutMs?: number;
 }
+
+/** Has a program end with the process that started it: in a session of its own no terminal's end would reach it. */
+const SETPRIV = ["/usr/bin/setpriv", "/bin/setpriv"].find((path) => existsSync(path));
 
 /** A berthd that belongs to this process: for `berth run` on a host without one, the demo, tests and benchmarks. */
 export class LocalSupervisor {
@@ -38,7 +41,11 @@ export class LocalSupervisor {
     mkdirSync(options.directory, { recursive: true });
     const socket = join(options.directory, "berthd.sock");
     const log = options.logFile === undefined ? "inherit" : openSync(options.logFile, "a");
-    const child = spawn(options.executable ?? program("berthd"), [], {
+    const executable = options.executable ?? program("berthd");
+    const [command = executable, ...args] = SETPRIV === undefined ? [executable] : [SETPRIV, "--pdeathsig", "TERM", "--", executable];
+    const child = spawn(command, args, {
+      // A terminal's Ctrl-C is meant for this process, which still needs berthd to end its task.
+      detached: true,
       stdio: ["ignore", log, log],
       env: { ...process.env, ...options.environment, BERTH_SOCKET: socket },
     });

@@ -138,6 +138,8 @@ export class ProcessRuntime implements TaskRuntime {
           ...(plan.rlimits.length === 0 ? {} : { rlimits: plan.rlimits }),
         });
       this.#spawnAgain();
+      // It may have died while its task's user was looked up: then nobody tells of its death once more.
+      if (this.#parts.worker.presence === "dead") this.workerDied();
     });
     this.#spawnAnswer = undefined;
     this.#spawnAgain = undefined;

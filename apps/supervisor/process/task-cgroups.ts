@@ -77,8 +77,8 @@ export async function killInCgroups(cgroups: readonly string[]): Promise<number[
       } catch {} // It ended by itself.
     }
   }
-  // Always: its worker may have died while it held it still, and what is held does not die.
-  for (const directory of cgroups) write(`${directory}/freezer.state`, "THAWED");
+  // Always: its worker may have died while it held it still, or the task itself holds what is below; and what is held does not die.
+  for (const directory of all) write(`${directory}/freezer.state`, "THAWED");
   return [...killed];
 }
 

@@ -91,6 +91,29 @@ for (const host of hosts) {
       assert.deepEqual([report.bytes, report.stderr, report.outputAfterExit], [4_000_000, "problem\n", false]);
     });
 
+    it("nothing is read while it is not to be, of one that starts meanwhile neither; of one that is over all is", async () => {
+      await using probe = await startProbe(host);
+      const script = (name: string): Wanted =>
+        sh(`until [ -e ${name} ]; do sleep 0.01; done; echo told; touch ${name}-told; exec sleep 60`);
+      const early = await start(probe, script("early"));
+      await probe.call("readChildren", false);
+      const late = await start(probe, script("late"));
+      for (const name of ["early", "late"]) {
+        writeFileSync(`${probe.folder}/${name}`, "");
+        await waitFor(() => existsSync(`${probe.folder}/${name}-told`), { what: `the words of ${name}` });
+      }
+
+      const over = await finished(probe, sh("head -c 50000 /dev/zero"));
+      assert.equal(over.bytes, 50_000);
+      assert.deepEqual([(await probe.call("child", early)).stdout, (await probe.call("child", late)).stdout], ["", ""]);
+
+      await probe.call("readChildren", true);
+      for (const pid of [early, late]) {
+        await probe.until("child", [pid], ({ stdout }: ChildReport) => stdout === "told\n");
+        await probe.call("kill", -pid, 9);
+      }
+    });
+
     it("a child in the background that keeps the pipes open does not delay the exit", async () => {
       await using probe = await startProbe(host);
       const { pid, exits } = await finished(probe, sh("sleep 60 & exit 3"));

@@ -34,8 +34,8 @@ export function killCgroups(host: Host, cgroups: readonly ChildCgroup[]): void {
         killed.add(pid);
       }
     }
-    // Always: a supervisor or an operator may have left it held, and what is held does not die.
-    if (version === 1) host.writeTextFile(`${directory}/freezer.state`, "THAWED");
+    // Always, and below it too: a supervisor, an operator or the task itself may have left it held, and what is held does not die.
+    if (version === 1) for (const each of directories) host.writeTextFile(`${each}/freezer.state`, "THAWED");
   }
 }
 

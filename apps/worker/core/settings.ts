@@ -18,7 +18,7 @@ export interface WorkerSettings {
   supervisorTimeoutMs: number;
   /** EXECUTOR_STATE_UPDATE_BUFFER_SIZE: so many updates wait for their acknowledgement before repeated ones make room. */
   updateBufferSize: number;
-  /** EXECUTOR_STATE_UPDATE_WAIT_TIMEOUT: how long the last acknowledgements are waited for; undefined where it is not set. */
+  /** EXECUTOR_STATE_UPDATE_WAIT_TIMEOUT: how long the last acknowledgements are waited for; undefined where it is not set, or 0. */
   updateWaitTimeoutMs: number | undefined;
 }
 
@@ -71,6 +71,7 @@ function updateSettings(environment: Readonly<Record<string, string>>): Pick<Wor
   const wait = parseGoDuration(read("STATE_UPDATE_WAIT_TIMEOUT") ?? "");
   return {
     updateBufferSize: Number.isInteger(size) && size >= 1 ? size : DEFAULT_UPDATE_BUFFER_SIZE,
-    updateWaitTimeoutMs: wait !== undefined && wait >= 0 ? wait : undefined,
+    // Without any time the last update would be given up before it is sent.
+    updateWaitTimeoutMs: wait !== undefined && wait > 0 ? wait : undefined,
   };
 }

@@ -12,11 +12,10 @@ import {
   writeFileSync,
 } from "node:fs";
 import { connect, type Socket } from "node:net";
-import type { Readable } from "node:stream";
 import type { Connection, ConnectionHandlers, DescriptorInfo, Host, TlsOptions } from "../core/host.ts";
 import { eraseFromProc } from "./erase-environment.ts";
 import { OwnDescriptors } from "./own-descriptors.ts";
-import { spawnChild } from "./spawn.ts";
+import { type ChildOutputs, spawnChild } from "./spawn.ts";
 
 /** What is still queued when the worker ends gets this long to be written, milliseconds. */
 const DRAIN_MS = 2000;
@@ -30,7 +29,7 @@ const MAX_UNIX_PATH_BYTES = 107;
 export function nodeHost(): Host {
   const sockets = new Set<Socket>();
   const timers = new Map<number, NodeJS.Timeout>();
-  const outputs = new Set<Readable>();
+  const outputs: ChildOutputs = { pipes: new Set(), read: true };
   const own = new OwnDescriptors();
   let nextTimer = 1;
   let exiting = false;
@@ -68,7 +67,8 @@ export function nodeHost(): Host {
 
     spawn: (options, handlers) => spawnChild(options, handlers, outputs),
     readChildren: (read) => {
-      for (const output of outputs) read ? output.resume() : output.pause();
+      outputs.read = read;
+      for (const pipe of outputs.pipes) read ? pipe.resume() : pipe.pause();
     },
     kill: (pid, signal) => {
       try {

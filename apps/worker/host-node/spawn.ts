@@ -17,12 +17,18 @@ const ENV = ["/usr/bin/env", "/bin/env"].find((path) => existsSync(path));
 const LOADER_VARIABLE = /^(?:LD_|GCONV_PATH$|GLIBC_TUNABLES$|LOCPATH$|NLSPATH$|MALLOC_TRACE$)/;
 const PRLIMIT = ["/usr/bin/prlimit", "/bin/prlimit"].find((path) => existsSync(path));
 
+/** The output of the children that run, and whether it is read at the moment. */
+export interface ChildOutputs {
+  pipes: Set<Readable>;
+  read: boolean;
+}
+
 /**
  * Starts a child in a session of its own. Node has no hook between fork and exec, so what must be done there (limits, ids,
  * parent-death signal) is done by small standard programs that execute the next one in their place: the pid stays. Its pipes are in
  * `outputs` while it runs.
  */
-export function spawnChild(options: SpawnOptions, handlers: ChildHandlers, outputs: Set<Readable>): Spawned | string {
+export function spawnChild(options: SpawnOptions, handlers: ChildHandlers, outputs: ChildOutputs): Spawned | string {
   const missing = findProgram(options);
   if (missing !== undefined) return missing;
   const [program = "", ...args] = [...wrappers(options), ...options.argv];
@@ -36,11 +42,14 @@ export function spawnChild(options: SpawnOptions, handlers: ChildHandlers, outpu
   child.stdout?.on("data", (bytes: Buffer) => handlers.output("stdout", new Uint8Array(bytes)));
   child.stderr?.on("data", (bytes: Buffer) => handlers.output("stderr", new Uint8Array(bytes)));
   const pipes = [child.stdout, child.stderr].filter((pipe) => pipe !== null);
-  for (const pipe of pipes) outputs.add(pipe);
+  for (const pipe of pipes) {
+    outputs.pipes.add(pipe);
+    if (!outputs.read) pipe.pause();
+  }
   // `close` waits for the pipes, so that no output is missed; but a background grandchild may hold them open for ever.
   child.once("exit", (code, signal) => {
     for (const pipe of pipes) {
-      outputs.delete(pipe);
+      outputs.pipes.delete(pipe);
       pipe.resume();
     }
     let told = false;

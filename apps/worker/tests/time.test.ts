@@ -54,6 +54,19 @@ describe("an acknowledgement that never comes", () => {
     });
   }
 
+  test("is waited for all the same where EXECUTOR_STATE_UPDATE_WAIT_TIMEOUT gives it no time: the end of a task is told", () => {
+    const world = start({ EXECUTOR_STATE_UPDATE_WAIT_TIMEOUT: "0s" }, ["t"]);
+    finish(world, "t");
+
+    world.advance(SECOND);
+
+    assert.deepEqual(
+      world.agent.calls.flatMap(({ status }) => status?.state ?? []),
+      ["TASK_FINISHED"],
+    );
+    assert.equal(world.exitCode, 0);
+  });
+
   test("is waited for 5 s once the executor is shut down, whatever its grace period, and is no failure then", () => {
     const world = start({ MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD: "1mins" }, ["t"]);
     world.agent.acknowledges = false;

@@ -177,7 +177,7 @@ export const SUPERVISOR_OPTIONS = {
     environment: executor("STATE_UPDATE_WAIT_TIMEOUT", allegro("STATE_UPDATE_WAIT_TIMEOUT")),
     description:
       "How long the agent may take to acknowledge the last updates of an executor that is shut down, within its grace period. If set, it also " +
-      "holds, instead of 60s, for one whose tasks have ended. Read by the worker, from the executor's environment.",
+      "holds, instead of 60s, for one whose tasks have ended; 0 is as if it were not set. Read by the worker, from the executor's environment.",
     since: "0.1",
   },
   sentryDsn: {
