@@ -1,22 +1,21 @@
 /** `berth run` with a supervisor of its own, as on a host without berthd. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { program } from "@berth/cli/programs";
 import { tempDir, waitFor } from "@berth/test-harness";
 import { allGone, newMark, processesWith, shellTask } from "./command-tasks-stage.ts";
 
-test("Ctrl-C, which a terminal sends to everything in the foreground, kills the task gracefully and tells how it ended", async () => {
-  await using folder = await tempDir("run");
-  const mark = newMark();
-  const file = `${folder.path}/task.json`;
+/** `berth run` of a task that has this mark and ends with 5 when it is asked to, once it runs. */
+async function runTask(folder: string, mark: string): Promise<{ berth: ChildProcess; told: () => string; ended: Promise<unknown[]> }> {
+  const file = `${folder}/task.json`;
   writeFileSync(file, JSON.stringify(shellTask(`trap 'exit 5' TERM; sleep ${mark} & wait`)));
   // The leader of a process group, as a command that a shell starts in the foreground.
-  const berth = spawn(program("berth"), ["--socket", `${folder.path}/none.sock`, "run", file], {
+  const berth = spawn(program("berth"), ["--socket", `${folder}/none.sock`, "run", file], {
     detached: true,
-    env: { ...process.env, TMPDIR: folder.path, DOCKER_HOST: `unix://${folder.path}/no-docker.sock` },
+    env: { ...process.env, TMPDIR: folder, DOCKER_HOST: `unix://${folder}/no-docker.sock` },
     stdio: ["ignore", "ignore", "pipe"],
   });
   const ended = once(berth, "close");
@@ -24,15 +23,60 @@ test("Ctrl-C, which a terminal sends to everything in the foreground, kills the 
   berth.stderr.setEncoding("utf8").on("data", (text: string) => {
     told += text;
   });
-  try {
-    await waitFor(() => told.includes("TASK_RUNNING") && processesWith(mark).length > 0, { what: "the task" });
+  await waitFor(() => told.includes("TASK_RUNNING") && processesWith(mark).length > 0, { what: "the task" });
+  return { berth, told: () => told, ended };
+}
 
+function end({ pid, exitCode, signalCode }: ChildProcess): void {
+  if (exitCode === null && signalCode === null) process.kill(-(pid as number), "SIGKILL");
+}
+
+test("Ctrl-C, which a terminal sends to everything in the foreground, kills the task gracefully and tells how it ended", async () => {
+  await using folder = await tempDir("run");
+  const mark = newMark();
+  const { berth, told, ended } = await runTask(folder.path, mark);
+  try {
     process.kill(-(berth.pid as number), "SIGINT");
 
-    await waitFor(() => told.includes("TASK_KILLED"), { what: "its end" });
+    await waitFor(() => told().includes("TASK_KILLED"), { what: "its end" });
     assert.deepEqual(await ended, [5, null]);
     await allGone(mark, "the end of its processes");
   } finally {
-    if (berth.exitCode === null && berth.signalCode === null) process.kill(-(berth.pid as number), "SIGKILL");
+    end(berth);
   }
 });
+
+test("a berthd that dies is followed by another, and Ctrl-C ends the task all the same", async () => {
+  await using folder = await tempDir("run");
+  const mark = newMark();
+  const { berth, told, ended } = await runTask(folder.path, mark);
+  try {
+    const berthd = readdirSync("/proc").find((pid) => /^\d+$/.test(pid) && parentOf(pid) === String(berth.pid) && isBerthd(pid));
+    process.kill(Number(berthd), "SIGKILL");
+    await waitFor(() => told().includes("berthd ended with SIGKILL; starting another"), { what: "another berthd" });
+    process.kill(-(berth.pid as number), "SIGINT");
+
+    await waitFor(() => told().includes("TASK_KILLED"), { what: "its end" });
+    assert.deepEqual(await ended, [5, null]);
+    await allGone(mark, "the end of its processes");
+  } finally {
+    end(berth);
+  }
+});
+
+function parentOf(pid: string): string | undefined {
+  return read(`/proc/${pid}/stat`).split(") ")[1]?.split(" ")[1];
+}
+
+function isBerthd(pid: string): boolean {
+  return /supervisor\/main|berthd/.test(read(`/proc/${pid}/cmdline`));
+}
+
+/** Empty for a process that is gone. */
+function read(path: string): string {
+  try {
+    return readFileSync(path, "latin1");
+  } catch {
+    return "";
+  }
+}

@@ -27,11 +27,12 @@ export class LocalSupervisor {
   readonly socket: string;
   readonly admin: AdminClient;
   readonly #process: ChildProcess;
-  readonly #exited: Promise<unknown>;
+  /** Resolves when berthd has ended, by itself or not. */
+  readonly exited: Promise<unknown>;
 
   private constructor(child: ChildProcess, socket: string, admin: AdminClient) {
     this.#process = child;
-    this.#exited = once(child, "exit");
+    this.exited = once(child, "exit");
     this.socket = socket;
     this.admin = admin;
   }
@@ -62,23 +63,27 @@ export class LocalSupervisor {
     return this.#process.exitCode === null && this.#process.signalCode === null;
   }
 
+  /** How it ended, in words. */
+  get ending(): string {
+    return `berthd ended with ${this.#process.exitCode ?? this.#process.signalCode}`;
+  }
+
   /** Ends it in order; tasks run on. */
   async stop(): Promise<void> {
     if (this.running) this.#process.kill("SIGTERM");
-    await this.#exited;
+    await this.exited;
   }
 
   /** `kill -9`. */
   async kill(): Promise<void> {
     if (this.running) this.#process.kill("SIGKILL");
-    await this.#exited;
+    await this.exited;
   }
 
   async #untilReady(timeoutMs: number, logFile: string | undefined): Promise<void> {
     const deadline = Date.now() + timeoutMs;
     for (;;) {
-      if (!this.running)
-        throw new Error(`berthd ended with ${this.#process.exitCode ?? this.#process.signalCode} before it was ready${seeLog(logFile)}`);
+      if (!this.running) throw new Error(`${this.ending} before it was ready${seeLog(logFile)}`);
       try {
         await this.admin.call("GET", "/healthz");
         return;

@@ -83,7 +83,29 @@ async function supervisorFor(socket: string | undefined, directory: string): Pro
   }
   const logFile = join(directory, "berthd.log");
   process.stderr.write(`berth: no supervisor serves ${path}; starting one for this run\n`);
-  return await LocalSupervisor.start({ directory, logFile });
+  const start = (): Promise<LocalSupervisor> => LocalSupervisor.start({ directory, logFile });
+  return keepRunning(await start(), start);
+}
+
+/** As a service manager would, starts another berthd in the place of one that ended before it was stopped: its task still needs one. */
+function keepRunning(first: LocalSupervisor, start: () => Promise<LocalSupervisor>): { socket: string; stop(): Promise<void> } {
+  let stopped = false;
+  let current = Promise.resolve(first);
+  const watch = async (supervisor: LocalSupervisor): Promise<void> => {
+    await supervisor.exited;
+    if (stopped) return;
+    process.stderr.write(`berth: ${supervisor.ending}; starting another\n`);
+    current = start();
+    await watch(await current);
+  };
+  watch(first).catch((error: Error) => process.stderr.write(`berth: ${error.message}\n`));
+  return {
+    socket: first.socket,
+    stop: async () => {
+      stopped = true;
+      await (await current.catch(() => undefined))?.stop();
+    },
+  };
 }
 
 async function readTaskInfo(file: string): Promise<TaskInfoInput> {
