@@ -543,6 +543,38 @@ test("a worker that does not take its output holds the position back, and the so
   relay.close();
 });
 
+test("what a task that is handed over had given to nobody yet is not told as delivered", async () => {
+  await using folder = await tempDir("lr");
+  writeFileSync(join(folder.path, "c.log"), Array.from({ length: 5_000 }, (_, i) => record(`line ${i}\n`)).join(""));
+  const { relay, told } = relayWith();
+  const slow = { type: "json-udp", address: `127.0.0.1:${await freePort()}`, rate: 1 } as const;
+  relay.follow(request(folder.path, { sinks: [slow] }));
+  await waitFor(() => (relay.stats().tasks[0]?.sinks[0]?.queuedBytes ?? 0) >= 64 * 1024);
+
+  await relay.stop({ taskKey: "t", drain: false, deadline: soon() });
+  for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
+  relay.close();
+
+  assert.equal(told.positions.size, 0);
+});
+
+test("a task's end reads all of its output although a receiver takes nothing just now", async () => {
+  await using folder = await tempDir("lr");
+  writeFileSync(join(folder.path, "c.log"), Array.from({ length: 5_000 }, (_, i) => record(`line ${i}\n`)).join(""));
+  const { relay } = relayWith();
+  const slow = { type: "json-udp", address: `127.0.0.1:${await freePort()}`, rate: 1 } as const;
+  relay.follow(request(folder.path, { sinks: [slow] }));
+  await waitFor(() => (relay.stats().tasks[0]?.sinks[0]?.queuedBytes ?? 0) >= 64 * 1024);
+
+  const stopped = await relay.stop({ ...drain, deadline: Date.now() + 4_000 });
+  relay.close();
+
+  assert.equal(stopped?.lines, 5_000);
+  assert.equal(stopped?.gaps, 0);
+  const { sent = 0, left = 0, dropped } = stopped?.sinks[0] ?? {};
+  assert.deepEqual([sent + left, dropped], [5_000, {}]);
+});
+
 test("last output of more than the worker is given at a time comes whole by pipe, and is given before the answer", async () => {
   await using folder = await tempDir("lr");
   writeFileSync(join(folder.path, "c.log"), Array.from({ length: 60_000 }, (_, i) => record(`line ${i} ${"x".repeat(80)}\n`)).join(""));

@@ -12,7 +12,7 @@ import { logstashRecord } from "./logstash-record.ts";
 import { MultiLine } from "./multi-line.ts";
 import { openSource } from "./open-source.ts";
 import { OutputTarget } from "./output-target.ts";
-import { Pipeline } from "./pipeline.ts";
+import { Pipeline, type Place } from "./pipeline.ts";
 import { PushedSource } from "./pushed-source.ts";
 import { type AddressList, DatagramRing, fixedAddresses, StreamRing } from "./receiver-ring.ts";
 import { jsonRecord, syslogRecord } from "./records.ts";
@@ -191,7 +191,7 @@ export class LogRelay implements LogThreadMethods {
           this.#events.log({ level: "warn", fields: { taskKey, reason }, message: "some of a task's output is lost" });
         };
         const gaps: string[] = [];
-        const multiLine = options.multiLine === undefined ? undefined : new MultiLine(options.multiLine);
+        const multiLine = options.multiLine === undefined ? undefined : new MultiLine<Place>(options.multiLine, maxLineBytes);
         const opened = await openSource({
           source,
           docker: this.#docker,
