@@ -23,6 +23,8 @@ export interface FileFollowerOptions {
   position?: Extract<LogPosition, { kind: "file" }>;
   /** RFC 3339; older lines are left out. */
   since?: string;
+  /** A task can put files under these names: see {@link Segment.open}. */
+  foreign?: boolean;
   onGap: (reason: string) => void;
 }
 
@@ -244,7 +246,7 @@ export class FileFollower {
       let whole = true;
       for (const path of attempt === 0 ? paths : listSegments(this.#options.path)) {
         try {
-          opened.push(Segment.open(path));
+          opened.push(Segment.open(path, this.#options.foreign));
         } catch (error) {
           const foreign = error instanceof NotRegularError;
           // Beside the log lies something that is none: it is passed over.

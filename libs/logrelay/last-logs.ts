@@ -1,5 +1,6 @@
 import type { DockerEndpoint } from "@berth/runtime/docker/engine-types";
 import type { ByteTarget } from "./file-sink.ts";
+import { readRest } from "./follower.ts";
 import { type Line, rawBytes } from "./line.ts";
 import { openReadable } from "./log-reader.ts";
 import type { LastLogs, LastLogsRequest, StreamName } from "./types.ts";
@@ -55,12 +56,14 @@ export async function copyLastLogs(
   };
   const answer = (problem?: string): LastLogs => ({ lines: last, written: 0, truncated, ...(problem === undefined ? {} : { problem }) });
   if (source.kind === "pushed") return answer();
+  const until = signal ?? new AbortController().signal;
   try {
     const followers = await openReadable(source, docker, since);
     try {
       for (const follower of followers) {
-        await follower.finish(signal ?? new AbortController().signal);
-        while (!signal?.aborted && follower.read(keep)) await new Promise((resolve) => setImmediate(resolve));
+        await readRest(follower, until, async () => {
+          while (!until.aborted && follower.read(keep)) await new Promise((resolve) => setImmediate(resolve));
+        });
         follower.flush(keep);
       }
     } finally {

@@ -1,5 +1,5 @@
 import { BATCH_BYTES } from "./file-follower.ts";
-import type { Follower } from "./follower.ts";
+import { type Follower, readRest } from "./follower.ts";
 import { cutLine, type Line } from "./line.ts";
 import type { MultiLine } from "./multi-line.ts";
 import type { Sink } from "./sink.ts";
@@ -106,10 +106,10 @@ export class Pipeline {
     if (drain && !signal.aborted) await Promise.race([this.#running, aborted]);
     clearInterval(lookAgain);
     if (drain && !signal.aborted) {
-      await source.finish(signal).catch((error: Error) => {
-        this.#say(error.message);
+      const rest = readRest(source, signal, async () => {
+        while (!signal.aborted && (await this.#step())) await new Promise((resolve) => setImmediate(resolve));
       });
-      while (!signal.aborted && (await this.#step())) await new Promise((resolve) => setImmediate(resolve));
+      await Promise.race([rest.catch((error: Error) => this.#say(error.message)), aborted]);
       this.#flush();
       await Promise.race([Promise.all(sinks.map((sink) => sink.drained(signal))), aborted]);
       this.#confirm();

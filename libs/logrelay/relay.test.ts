@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { createSocket } from "node:dgram";
-import { appendFileSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { appendFileSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -446,6 +446,33 @@ test("a packed part that cannot be unpacked is a counted gap", async () => {
 
   assert.equal(readFileSync(join(folder.path, "stdout"), "utf8"), "oldest\nnewest\n");
   assert.deepEqual([statistics?.gaps, statistics?.lastGap?.includes("c.log.1.gz cannot be unpacked")], [1, true]);
+});
+
+test("reading along a sandbox shows no file by a hard link, and unpacks no more than is good for the other tasks", async () => {
+  await using folder = await tempDir("lr");
+  const secret = join(folder.path, "secret");
+  const stdoutPath = join(folder.path, "stdout");
+  writeFileSync(secret, "secret\n");
+  linkSync(secret, `${stdoutPath}.3`);
+  writeFileSync(`${stdoutPath}.2.gz`, gzipSync(Buffer.alloc(20 * 1024 * 1024, "bomb\n")));
+  const liar = gzipSync("short\n");
+  liar.writeUInt32LE(1_000_000, liar.length - 4);
+  writeFileSync(`${stdoutPath}.1.gz`, liar);
+  writeFileSync(stdoutPath, "own\n");
+  const { relay } = relayWith();
+
+  const id = await relay.readOpen({ source: { kind: "text", stdoutPath, stderrPath: join(folder.path, "stderr") }, tail: 10 });
+  const lines = await relay.readNext({ id });
+  relay.readClose({ id });
+
+  assert.deepEqual(
+    lines.map(({ bytes }) => Buffer.from(bytes).toString()),
+    ["own"],
+  );
+  rmSync(stdoutPath);
+  linkSync(secret, stdoutPath);
+  await assert.rejects(relay.readOpen({ source: { kind: "text", stdoutPath, stderrPath: join(folder.path, "stderr") } }), /another name/);
+  relay.close();
 });
 
 test("files that are gone before anybody looked are counted; one that was seen is read to its end all the same", async () => {
