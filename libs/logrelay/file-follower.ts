@@ -15,6 +15,9 @@ const SCAN_ATTEMPTS = 20;
 const MAX_DELETED_BYTES = 1024 * 1024 * 1024;
 /** A file's time is that of its file system, which may tick in coarse steps. */
 const CLOCK_SLACK_MS = 5_000;
+/** Less than this is read through rather than searched. */
+const SEARCHED_BYTES = 1024 * 1024;
+const PROBE_BYTES = 256 * 1024;
 const OVERTAKEN = "the log was rotated faster than it could be read, and Docker deleted some of it";
 
 export interface FileFollowerOptions {
@@ -202,6 +205,27 @@ export class FileFollower {
     const oldest = timeMs(since) - CLOCK_SLACK_MS;
     const first = this.#chain.findIndex((segment) => segment.modifiedMs() >= oldest);
     this.#drop(first < 0 ? this.#chain.length - 1 : first);
+    this.#skipTo(comparableTime(new Date(oldest).toISOString()));
+  }
+
+  /** A log that Docker does not rotate may have any size, and all tasks share the thread: the place of a time is searched by halves. */
+  #skipTo(time: string): void {
+    const { decoder } = this.#options;
+    const segment = this.#chain[0];
+    if (segment === undefined || segment.packed || decoder.lastEnd === undefined) return;
+    const probe = Buffer.allocUnsafeSlow(PROBE_BYTES);
+    let from = 0;
+    for (let to = segment.size(); to - from > SEARCHED_BYTES; ) {
+      const middle = from + Math.trunc((to - from) / 2);
+      const bytes = probe.subarray(0, segment.read(probe, middle));
+      const end = decoder.lastEnd(bytes);
+      const last = decoder.lastTime(bytes.subarray(0, end));
+      if (last === undefined) break;
+      if (comparableTime(last) < time) from = middle + end;
+      else to = middle;
+    }
+    this.#offset = from;
+    this.#tail = segment.before(from, TAIL_BYTES);
   }
 
   #giveUpOldest(): void {

@@ -16,6 +16,8 @@ const API_QUIET_MS = 300;
 
 /** What `tail` may hold in memory. */
 const MAX_TAIL_BYTES = 64 * 1024 * 1024;
+/** What a line costs in memory beside its bytes. */
+const LINE_COST = 256;
 
 /** Reads a task's lines for a person: what is there, its last lines, and then what comes. */
 export class LogReader {
@@ -101,12 +103,12 @@ export class LogReader {
       const keep = (line: Line): boolean => {
         if (!this.#wants(line) || count === 0) return true;
         last.push(copyOf(line));
-        bytes += line.end - line.start;
+        bytes += line.end - line.start + LINE_COST;
         // Not line by line: that would move the whole array each time.
         if (last.length >= 2 * count + PAGE_LINES || bytes > MAX_TAIL_BYTES) {
           last = last.slice(-count);
-          bytes = last.reduce((sum, kept) => sum + kept.bytes.length, 0);
-          if (bytes > MAX_TAIL_BYTES) throw new Error(`the last ${count} lines have more than ${MAX_TAIL_BYTES} bytes: ask for fewer`);
+          bytes = last.reduce((sum, kept) => sum + kept.bytes.length + LINE_COST, 0);
+          if (bytes > MAX_TAIL_BYTES) throw new Error(`the last ${count} lines take more than ${MAX_TAIL_BYTES} bytes: ask for fewer`);
         }
         return true;
       };

@@ -1,13 +1,25 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { createSocket } from "node:dgram";
-import { appendFileSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
 import { freePort, tempDir, waitFor } from "@berth/test-harness";
+import { LastOutput } from "./last-output.ts";
 import { LogRelay, type RelayEvents } from "./relay.ts";
 import type { FollowRequest, LastLogs, LogPosition } from "./types.ts";
 
@@ -400,6 +412,61 @@ test("last logs copy what is newer, the end of it where it is too much, and tell
   });
   assert.match(gone.problem ?? "", /ENOENT/);
   relay.close();
+});
+
+test("the last lines of a command task are those at the end of its files, however long these are", async () => {
+  await using folder = await tempDir("lr");
+  const [stdoutPath, stderrPath] = [join(folder.path, "stdout"), join(folder.path, "stderr")];
+  const ask = { taskKey: "t", source: { kind: "text", stdoutPath, stderrPath }, since: 0, alreadyInSandbox: true } as const;
+  const { relay } = relayWith();
+  const sandbox = { stdoutPath, stderrPath, writable: true };
+  assert.deepEqual((await relay.lastLogs({ ...ask, sandbox })).lines, []);
+  // A terabyte without a line feed.
+  writeFileSync(stdoutPath, "");
+  truncateSync(stdoutPath, 2 ** 40);
+  appendFileSync(stdoutPath, `\n${"z".repeat(20_000)}\n\nlast but one\nlast`);
+  writeFileSync(stderrPath, "\nerror 1\nerror 2\n");
+
+  const { lines } = await relay.lastLogs({ ...ask, sandbox, lines: 4 });
+  const { lines: more } = await relay.lastLogs({ ...ask, sandbox });
+
+  assert.deepEqual(lines, ["last but one", "last", "error 1", "error 2"]);
+  assert.deepEqual(more, ["z".repeat(16 * 1024), ...lines]);
+  relay.close();
+});
+
+test("what is newer is found in a large log without reading what is older", async () => {
+  await using folder = await tempDir("lr");
+  const { source, sandbox } = request(folder.path);
+  const path = join(folder.path, "c.log");
+  // Had it been read, it would be there: a line is not looked at for its time once one was new enough.
+  const before = record("new, but before the old\n").replace("2026", "2027");
+  const old = Array.from({ length: 40_000 }, (_, i) => record(`old ${i} ${"x".repeat(100)}\n`)).join("");
+  clock += 60_000;
+  const since = clock + 1;
+  const recent = Array.from({ length: 100 }, (_, i) => record(`new ${i}\n`)).join("");
+  writeFileSync(path, before + old + recent);
+  const { relay } = relayWith();
+  assert.ok(sandbox);
+
+  const last = await relay.lastLogs({ taskKey: "t", source, sandbox, since, alreadyInSandbox: false });
+  relay.close();
+
+  assert.equal(last.truncated, false);
+  assert.equal(readFileSync(sandbox.stdoutPath, "utf8"), Array.from({ length: 100 }, (_, i) => `new ${i}\n`).join(""));
+});
+
+test("of millions of empty lines none costs an object of its own", { timeout: 60_000 }, async () => {
+  const lines = 2_000_000;
+  const output = new LastOutput(1_000_000);
+  const before = process.memoryUsage().heapUsed;
+  const [empty, other] = [Buffer.from("\n"), Buffer.from("x\n")];
+  for (let i = 0; i < lines; i++) output.add(i % 2 === 0 ? "stdout" : "stderr", i % 2 === 0 ? empty : other);
+
+  assert.ok(process.memoryUsage().heapUsed - before < 50 * 1024 * 1024);
+  assert.ok(output.truncated);
+  assert.ok(Math.abs(output.of("stdout").length - 333_333) <= 1);
+  assert.equal(output.of("stderr").toString(), "x\n".repeat(output.of("stderr").length / 2));
 });
 
 test("what a task puts in the place of its output is not read: symbolic links, FIFOs, folders, also under names of rotated files", async () => {

@@ -1,0 +1,62 @@
+import assert from "node:assert/strict";
+import { rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { tempDir, waitFor } from "@berth/test-harness";
+import { LogLane, type ReadLine } from "./index.ts";
+
+function writeRecords(path: string, what: string, count: number): void {
+  const record = (i: number): string => {
+    const time = new Date(Date.UTC(2026, 0, 1) + i).toISOString().replace("Z", "000001Z");
+    return `${JSON.stringify({ log: `${what} ${i} ${"x".repeat(400)}\n`, stream: "stdout", time })}\n`;
+  };
+  writeFileSync(path, Array.from({ length: count }, (_, i) => record(i)).join(""));
+}
+
+/** Follows a task with a setting that no schema would let through, of which the thread dies; once, because its output is removed then. */
+async function killThread(lane: LogLane, path: string, context: TestContext): Promise<void> {
+  const server = createServer().listen(0, "127.0.0.1");
+  context.after(() => server.close());
+  await waitFor(() => server.listening);
+  const { port } = server.address() as { port: number };
+  const before = lane.restarts;
+  writeRecords(path, "deadly", 1);
+  await lane.follow({
+    taskKey: "deadly",
+    source: { kind: "json-file", path },
+    sinks: [{ type: "logstash", transport: "tcp", addresses: [`127.0.0.1:${port}`], connectMs: "soon" as never }],
+    fields: {},
+    hostname: "h",
+  });
+  await waitFor(() => lane.restarts > before);
+  await lane.stop({ taskKey: "deadly", drain: false, deadline: Date.now() });
+}
+
+function textsOf(lines: ReadLine[] | undefined): string[] {
+  return (lines ?? []).map(({ bytes }) => Buffer.from(bytes).toString());
+}
+
+test("a reader goes on in its own task's output when the thread was replaced, whoever reads in the new one", async (context) => {
+  await using folder = await tempDir("lane");
+  const [own, other] = [join(folder.path, "own.log"), join(folder.path, "other.log")];
+  writeRecords(own, "own", 3_000);
+  writeRecords(other, "other", 3_000);
+  const deadly = join(folder.path, "deadly.log");
+  const log = { debug: () => {}, info: () => {}, warn: () => rmSync(deadly, { force: true }) };
+  const lane = LogLane.open({ docker: { url: "", socketPath: "/nowhere" }, log });
+  context.after(() => lane.close());
+  const reading = lane.read({ source: { kind: "json-file", path: own } });
+  const lines = textsOf((await reading.next()).value as ReadLine[]);
+
+  await killThread(lane, deadly, context);
+  const another = lane.read({ source: { kind: "json-file", path: other } });
+  await another.next();
+  for await (const more of reading) lines.push(...textsOf(more));
+  for await (const more of another) assert.ok(textsOf(more).every((text) => text.startsWith("other ")));
+
+  assert.deepEqual(
+    lines,
+    Array.from({ length: 3_000 }, (_, i) => `own ${i} ${"x".repeat(400)}`),
+  );
+});
