@@ -353,6 +353,31 @@ test("receivers that Consul knows: lines wait for the first, a new one gets its 
   assert.equal(sender.dropped, 0);
 });
 
+test("an instance that Consul knows with a port that is none takes no lines from the others", { skip: skipWithout("consul") }, async () => {
+  await using consul = await startConsul();
+  await using one = await Receiver.start();
+  for (const [id, port] of Object.entries({ wrong: 70_000, one: one.port })) {
+    const body = JSON.stringify({ ID: id, Name: "logstash", Address: "127.0.0.1", Port: port });
+    const { ok } = await fetch(`${consul.address}/v1/agent/service/register`, { method: "PUT", body });
+    assert.ok(ok);
+  }
+  using sender = await Sender.start({ discovery: { consulUrl: consul.address, service: "logstash", refreshMs: 100 } });
+
+  sender.write(50);
+
+  await waitFor(() => missing(50, one).length === 0);
+});
+
+test("a password in Consul's address is in no problem that is told", async () => {
+  const consulUrl = `http://user:hidden@127.0.0.1:${await freePort()}`;
+  using sender = await Sender.start({ discovery: { consulUrl, service: "logstash", refreshMs: 100 } });
+  sender.write(1);
+
+  await waitFor(() => /cannot be asked/.test(sender.sink.problem ?? ""));
+
+  assert.doesNotMatch(sender.sink.problem ?? "", /hidden/);
+});
+
 test("several UDP receivers share the lines; one that refuses is left to itself, and lines wait for the first that Consul names", {
   skip: skipWithout("consul"),
 }, async () => {
