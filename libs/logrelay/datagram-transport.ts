@@ -2,7 +2,7 @@ import { lookup } from "node:dns/promises";
 import { isIPv6 } from "node:net";
 import type { DatagramSocket, SocketAddress } from "./datagram-socket.ts";
 import type { DatagramSockets } from "./datagram-sockets.ts";
-import { type Parcel, RETRY_MS, splitAddress, type Transport } from "./transport.ts";
+import { type Parcel, REFUSED, RETRY_MS, splitAddress, type Transport } from "./transport.ts";
 
 const DEFAULT_RATE = 100_000;
 /** Datagrams in one go: two runs. A receiver's default buffer holds about 170 of our size. */
@@ -154,7 +154,7 @@ export class DatagramTransport implements Transport {
     const refused = Math.min(socket.refused, parcel.ends.length);
     // The rest is told of those that follow: what was refused lay in parcels that are done.
     socket.refused -= refused;
-    parcel.done(parcel.ends.length - refused, refused, "refused by the receiver");
+    parcel.done(parcel.ends.length - refused, refused, REFUSED);
   }
 
   async #open(): Promise<DatagramSocket | undefined> {

@@ -365,6 +365,49 @@ test("a file sink with a plain name writes to the sandbox, both streams in one, 
   assert.equal(statistics?.sinks[1]?.dropped["cannot be written"], 2);
 });
 
+test("nothing is appended to what a task has linked into its sandbox", async () => {
+  await using folder = await tempDir("lr");
+  writeFileSync(join(folder.path, "c.log"), record("one\n") + record("two\n"));
+  writeFileSync(join(folder.path, "passwd"), "");
+  linkSync(join(folder.path, "passwd"), join(folder.path, "all.log"));
+  const { relay } = relayWith();
+
+  relay.follow(request(folder.path, { sinks: [{ type: "file", path: "all.log" }] }));
+  const statistics = await relay.stop({ ...drain, deadline: soon() });
+  relay.close();
+
+  assert.equal(readFileSync(join(folder.path, "passwd"), "utf8"), "");
+  assert.equal(statistics?.sinks[0]?.dropped["cannot be written"], 2);
+  assert.match(statistics?.sinks[0]?.problem ?? "", /another name/);
+});
+
+test("a file of which no old ones are kept begins anew at its size; what cannot be rotated is written on", async () => {
+  await using folder = await tempDir("lr");
+  const line = (i: number): string => `${i} ${"x".repeat(99)}\n`;
+  writeFileSync(join(folder.path, "c.log"), Array.from({ length: 3_000 }, (_, i) => record(line(i))).join(""));
+  mkdirSync(join(folder.path, "kept.log.1"));
+  const { relay } = relayWith();
+
+  relay.follow(
+    request(folder.path, {
+      sinks: [
+        { type: "file", path: "none.log", maxBytes: 60_000, keep: 0 },
+        { type: "file", path: "kept.log", maxBytes: 60_000, keep: 1 },
+      ],
+    }),
+  );
+  const statistics = await relay.stop({ ...drain, deadline: soon() });
+  relay.close();
+
+  assert.ok(statSync(join(folder.path, "none.log")).size <= 60_000);
+  assert.match(readFileSync(join(folder.path, "none.log"), "utf8"), new RegExp(`${line(2_999)}$`));
+  assert.equal(readFileSync(join(folder.path, "kept.log"), "utf8").split("\n").length, 3_001);
+  assert.deepEqual(
+    statistics?.sinks.map(({ sent }) => sent),
+    [3_000, 3_000],
+  );
+});
+
 test("a sandbox file is rotated at its size, and a symbolic link is refused", async () => {
   await using folder = await tempDir("lr");
   mkdirSync(join(folder.path, "victim"));

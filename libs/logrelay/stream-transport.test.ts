@@ -16,6 +16,8 @@ class Receiver implements AsyncDisposable {
   connections = 0;
   /** What becomes of a new connection. */
   mode: "read" | "pause" | "close" = "read";
+  /** A line with this in it ends its connection: too long, or no frame that it knows. */
+  refuses: string | undefined;
   #server: Server | undefined;
 
   private constructor(port: number) {
@@ -71,7 +73,10 @@ class Receiver implements AsyncDisposable {
     const read = (text: string): void => {
       const lines = (rest + text).split("\n");
       rest = lines.pop() ?? "";
-      for (const line of lines) this.messages.push((JSON.parse(line) as { message: string }).message);
+      for (const line of lines) {
+        if (this.refuses !== undefined && line.includes(this.refuses)) return void socket.destroy();
+        this.messages.push((JSON.parse(line) as { message: string }).message);
+      }
     };
     socket.on("data", read);
     if (this.mode === "pause") socket.pause();
@@ -231,6 +236,23 @@ test("a door behind which nobody is takes no lines: they wait, and come when som
 
   await waitFor(() => missing(200, receiver).length === 0, { deadline: 20_000, what: "all lines" });
   assert.equal(sender.dropped, 0);
+});
+
+test("a line that a receiver ends each connection for is given up and counted; what comes after it arrives", async () => {
+  await using receiver = await Receiver.start();
+  receiver.refuses = "poison";
+  using sender = await Sender.start({ addresses: [receiver.address] });
+  sender.write(10);
+  await waitFor(() => missing(10, receiver).length === 0);
+
+  sender.write(1, " poison");
+  await waitFor(() => receiver.connections > 2);
+  sender.write(10);
+
+  const late = Array.from({ length: 10 }, (_, index) => 11 + index);
+  await waitFor(() => !missing(21, receiver).some((number) => late.includes(number)), { deadline: 60_000 });
+  assert.ok((sender.sink.dropped["refused by the receiver"] ?? 0) >= 1);
+  assert.equal(sender.sink.sent + sender.dropped, 21);
 });
 
 test("several receivers share the lines; one that breaks leaves its own to the others and gets its share when it is back", async () => {

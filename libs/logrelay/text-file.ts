@@ -20,6 +20,8 @@ interface OpenFile {
   device: string;
   inode: string;
   size: number;
+  /** It has another name: it may be a file that the task must not read. */
+  linked: boolean;
 }
 
 /** Opens a file in a sandbox; undefined for what is not there, may not be read, or is no regular file. */
@@ -32,7 +34,7 @@ function openSandboxFile(path: string): OpenFile | undefined {
     throw error;
   }
   const stat = fstatSync(fd, { bigint: true });
-  if (stat.isFile()) return { fd, device: String(stat.dev), inode: String(stat.ino), size: Number(stat.size) };
+  if (stat.isFile()) return { fd, device: String(stat.dev), inode: String(stat.ino), size: Number(stat.size), linked: stat.nlink > 1n };
   closeSync(fd);
   return undefined;
 }
@@ -168,7 +170,20 @@ export class TextFile {
     const dated = readdirSync(dirname(path)).filter((name) => name.startsWith(`${basename(path)}-`));
     const all = [...dated.sort().map((name) => join(dirname(path), name)), ...listSegments(path)];
     const plain = all.filter((name) => !name.endsWith(".gz"));
-    return plain.slice(-MAX_FILES).flatMap((name) => openSandboxFile(name) ?? []);
+    const files: OpenFile[] = [];
+    try {
+      for (const name of plain.slice(-MAX_FILES)) {
+        const file = openSandboxFile(name);
+        if (file === undefined) continue;
+        // The one that is known by its inode is the process's own output.
+        if (file.linked && file.inode !== this.#inode) closeSync(file.fd);
+        else files.push(file);
+      }
+    } catch (error) {
+      for (const { fd } of files) closeSync(fd);
+      throw error;
+    }
+    return files;
   }
 
   #decode(from: number, to: number, emit: (line: Line) => void): void {
