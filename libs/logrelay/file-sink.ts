@@ -1,5 +1,5 @@
 import { closeSync, constants, fstatSync, ftruncateSync, lstatSync, openSync, renameSync, writeSync } from "node:fs";
-import type { Line } from "./line.ts";
+import { type Line, rawBytes } from "./line.ts";
 import { FrameWriter, type LineFormatter } from "./records.ts";
 import { type Sink, SinkCounters } from "./sink.ts";
 import type { SinkStatistics, StreamName } from "./types.ts";
@@ -185,11 +185,6 @@ export class FileSink implements Sink {
 const LINE_FEED = Buffer.from("\n");
 
 function writeRaw(line: Line, into: FrameWriter): void {
-  if (line.kind === "escaped") into.write(decoded(line));
-  else into.write(line.buffer, line.start, line.end);
+  into.write(rawBytes(line));
   into.write(LINE_FEED);
-}
-
-function decoded(line: Line): Buffer {
-  return Buffer.from(JSON.parse(`"${line.buffer.toString("utf8", line.start, line.end)}"`) as string, "utf8");
 }

@@ -1,12 +1,13 @@
 import { closeSync, constants, fstatSync, openSync, readdirSync, readSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { BATCH_BYTES as FILE_BATCH } from "./file-follower.ts";
 import type { Line } from "./line.ts";
 import { listSegments } from "./segments.ts";
 import { PlainDecoder } from "./text-decoder.ts";
 import type { StreamName, TextPlace } from "./types.ts";
 
-/** How much of a stream is read and relayed at a time: of both, what may come twice after a crash. */
-const BATCH_BYTES = 32 * 1024;
+/** How much of a stream is read and relayed at a time: of both together no more than of a container's log. */
+const BATCH_BYTES = FILE_BATCH / 2;
 /** Enough of the bytes before a place to tell a file that was cut off and filled again from the one that was read. */
 const TAIL_BYTES = 64;
 /** The owner of a sandbox may put a link, a FIFO or a device where its output was: none is followed, none is waited for. */
