@@ -40,8 +40,8 @@ const MAX_UNCONFIRMED = 256;
 /** Bytes of lines that sinks may have been given beyond the position that is held: what may come twice after a crash. */
 export const MAX_UNHELD_BYTES = 64 * 1024;
 const LOOK_MS = 50;
-/** At a task's end a receiver that takes nothing holds up reading no longer than this: what is read waits in its queue, the rest would be lost. */
-const END_PATIENCE_MS = 2_000;
+/** At a task's end a receiver that takes nothing for so long no longer holds up reading: what is read waits in its queue, the rest would be lost. */
+const END_PATIENCE_MS = 1_000;
 const UNREAD = "the task ended, and its output could not be read to the end in time";
 
 /**
@@ -64,8 +64,8 @@ export class Pipeline {
   #limit: AbortSignal | undefined;
   #stopping = false;
   #draining = false;
-  /** The end is near: nothing waits for the sinks any more. */
-  #hurried = false;
+  /** Sinks that nothing waits for any more, as the end is near. */
+  readonly #stuck = new Set<Sink>();
   #leaveRoom: () => void = () => {};
   #closed = false;
   #lines = 0;
@@ -102,7 +102,7 @@ export class Pipeline {
     source.wake();
     const aborted = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
     const lookAgain = setInterval(() => source.wake(), 50);
-    const patience = setTimeout(() => this.#hurry(), END_PATIENCE_MS);
+    const patience = this.#watchSinks();
     if (drain && !signal.aborted) await Promise.race([this.#running, aborted]);
     clearInterval(lookAgain);
     if (drain && !signal.aborted) {
@@ -114,7 +114,7 @@ export class Pipeline {
       await Promise.race([Promise.all(sinks.map((sink) => sink.drained(signal))), aborted]);
       this.#confirm();
     }
-    clearTimeout(patience);
+    clearInterval(patience);
     if (drain && signal.aborted && (source.lag() ?? 0) > 0) this.#parts.onGap(UNREAD);
     const statistics = this.statistics();
     this.close(drain);
@@ -185,20 +185,30 @@ export class Pipeline {
     return true;
   }
 
-  /** Waits until all sinks have room, unless the end is near. */
+  /** Waits until all sinks that take anything have room. */
   async #room(): Promise<void> {
-    if (this.#hurried || (this.#stopping && !this.#draining)) return;
-    const room = Promise.all(this.#parts.sinks.map((sink) => sink.room()));
+    if (this.#stopping && !this.#draining) return;
+    const room = Promise.all(this.#parts.sinks.filter((sink) => !this.#stuck.has(sink)).map((sink) => sink.room()));
     await new Promise<unknown>((resolve) => {
       this.#leaveRoom = () => resolve(undefined);
       void room.then(resolve);
     });
   }
 
-  #hurry(): void {
-    this.#hurried = true;
-    this.#leaveRoom();
-    this.#wakeHeld();
+  /** Finds sinks that deliver nothing from one look to the next. */
+  #watchSinks(): NodeJS.Timeout {
+    const confirmed = new Map<Sink, number>();
+    return setInterval(() => {
+      for (const sink of this.#parts.sinks) {
+        const now = sink.confirmed();
+        if (now < this.#batch && now === confirmed.get(sink)) this.#stuck.add(sink);
+        else this.#stuck.delete(sink);
+        confirmed.set(sink, now);
+      }
+      if (this.#stuck.size === 0) return;
+      this.#leaveRoom();
+      this.#wakeHeld();
+    }, END_PATIENCE_MS);
   }
 
   async #idle(): Promise<void> {
@@ -230,7 +240,8 @@ export class Pipeline {
 
   /** Waits until another batch may be given to the sinks. */
   async #untilHeld(): Promise<void> {
-    const over = (): boolean => this.#closed || this.#hurried || (this.#stopping && (!this.#draining || this.#limit?.aborted === true));
+    const over = (): boolean =>
+      this.#closed || this.#stuck.size > 0 || (this.#stopping && (!this.#draining || this.#limit?.aborted === true));
     while (this.#given - this.#held + BATCH_BYTES > MAX_UNHELD_BYTES && !over()) {
       this.#confirm(true);
       if (this.#given - this.#held + BATCH_BYTES <= MAX_UNHELD_BYTES) return;

@@ -764,6 +764,24 @@ test("a task's end reads all of its output although a receiver takes nothing jus
   assert.deepEqual([sent + left, dropped], [5_000, {}]);
 });
 
+test("a task's end goes on at the pace of a worker that is slow but takes its output", async () => {
+  await using folder = await tempDir("lr");
+  const line = `${"x".repeat(990)}\n`;
+  writeFileSync(join(folder.path, "c.log"), Array.from({ length: 12_000 }, () => record(line)).join(""));
+  const { relay, told } = relayWith();
+  const sandbox = { stdoutPath: join(folder.path, "stdout"), stderrPath: join(folder.path, "stderr"), writable: false };
+  relay.follow(request(folder.path, { sandbox }));
+  const worker = setInterval(() => {
+    const next = told.output.shift();
+    if (next !== undefined) relay.outputTaken(next);
+  }, 15);
+
+  const stopped = await relay.stop({ ...drain, deadline: soon() }).finally(() => clearInterval(worker));
+  relay.close();
+
+  assert.deepEqual([stopped?.sinks[0]?.sent, stopped?.sinks[0]?.dropped], [12_000, {}]);
+});
+
 test("last output of more than the worker is given at a time comes whole by pipe, and is given before the answer", async () => {
   await using folder = await tempDir("lr");
   writeFileSync(join(folder.path, "c.log"), Array.from({ length: 60_000 }, (_, i) => record(`line ${i} ${"x".repeat(80)}\n`)).join(""));

@@ -40,10 +40,8 @@ export class RemoteSink implements Sink {
   readonly #countResent = (lines: number): void => {
     this.#resent += lines;
   };
-  readonly #countRefused = (lines: number): void => {
-    this.counters.sent -= lines;
-    this.counters.drop(REFUSED, lines);
-  };
+  /** They stay among those that were sent: a count of the metrics never goes down. */
+  readonly #countRefused = (lines: number): void => this.counters.drop(REFUSED, lines);
 
   constructor(options: RemoteSinkOptions) {
     this.name = options.name;
