@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { tempDir } from "@berth/test-harness";
 import { ApiSource } from "./api-source.ts";
+import { LogRelay } from "./relay.ts";
 
 interface Engine extends AsyncDisposable {
   socketPath: string;
@@ -97,4 +98,19 @@ test("of a source that is closed nothing more is waited for", async () => {
   source.close();
 
   assert.equal(source.incomplete, false);
+});
+
+test("what dockerd did not send before a task's end is a gap", async () => {
+  await using folder = await tempDir("api");
+  await using server = await engine(folder.path, (response, follow) => void (follow || response.write(frame("one"))));
+  const events = { positions: () => undefined, output: () => {}, problem: () => {}, log: () => {} };
+  const relay = new LogRelay({ docker: { url: "", socketPath: server.socketPath } }, events);
+  const sinks = [{ type: "file", path: join(folder.path, "out") } as const];
+  relay.follow({ taskKey: "t", source: { kind: "api", containerId: "c" }, sinks, fields: {}, hostname: "h" });
+
+  const stopped = await relay.stop({ taskKey: "t", drain: true, deadline: Date.now() + 1_000 });
+  relay.close();
+
+  assert.equal(stopped?.lines, 1);
+  assert.equal(stopped?.gaps, 1);
 });

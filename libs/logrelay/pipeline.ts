@@ -115,7 +115,7 @@ export class Pipeline {
       this.#confirm();
     }
     clearInterval(patience);
-    if (drain && signal.aborted && (source.lag() ?? 0) > 0) this.#parts.onGap(UNREAD);
+    if (drain && signal.aborted && ((source.lag() ?? 0) > 0 || source.incomplete === true)) this.#parts.onGap(UNREAD);
     const statistics = this.statistics();
     this.close(drain);
     return { ...statistics, sinks: sinks.map((sink) => sink.statistics()) };
@@ -282,7 +282,8 @@ export class Pipeline {
     const lines = this.#collected;
     this.#collected = [];
     this.#batch += 1;
-    if (lines.length === 0) return;
+    // After its end a task's sinks get nothing more: a joined event may have waited for it.
+    if (lines.length === 0 || this.#closed) return;
     for (const line of lines) this.#given += line.end - line.start + 1;
     for (const sink of this.#parts.sinks) sink.write(lines, this.#batch);
   }
