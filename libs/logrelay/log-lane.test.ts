@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { rmSync, writeFileSync } from "node:fs";
+import { createSocket } from "node:dgram";
+import { readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -60,3 +61,51 @@ test("a reader goes on in its own task's output when the thread was replaced, wh
     Array.from({ length: 3_000 }, (_, i) => `own ${i} ${"x".repeat(400)}`),
   );
 });
+
+test("a thread that dies leaves no socket behind", { skip: process.platform !== "linux" }, async (context) => {
+  await using folder = await tempDir("lane");
+  const deadly = join(folder.path, "deadly.log");
+  const log = { debug: () => {}, info: () => {}, warn: () => rmSync(deadly, { force: true }) };
+  const lane = LogLane.open({ docker: { url: "", socketPath: "/nowhere" }, log });
+  context.after(() => lane.close());
+  const receiver = createSocket("udp4");
+  context.after(() => receiver.close());
+  let got = 0;
+  receiver.on("message", () => got++);
+  await new Promise<void>((resolve) => receiver.bind(0, "127.0.0.1", resolve));
+  const sinks = [{ type: "json-udp", address: `127.0.0.1:${receiver.address().port}` } as const];
+  await lane.follow({ taskKey: "t", source: { kind: "pushed" }, sinks, fields: {}, hostname: "h" });
+  const write = (): void => lane.push({ taskKey: "t", stream: "stdout", bytes: Buffer.from("line\n") });
+  await waitFor(() => {
+    write();
+    return got > 0;
+  });
+  const before = udpSockets();
+
+  await killThread(lane, deadly, context);
+  const gotBefore = got;
+  await waitFor(() => {
+    write();
+    return got > gotBefore;
+  });
+
+  assert.equal(udpSockets(), before);
+});
+
+/** Of this process. */
+function udpSockets(): number {
+  const inodes = new Set(
+    readFileSync("/proc/self/net/udp", "latin1")
+      .split("\n")
+      .map((line) => line.trim().split(/\s+/)[9]),
+  );
+  return readdirSync("/proc/self/fd").filter((fd) => {
+    try {
+      const inode = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/self/fd/${fd}`))?.[1];
+      return inode !== undefined && inodes.has(inode);
+    } catch {
+      // It was that of the listing.
+      return false;
+    }
+  }).length;
+}

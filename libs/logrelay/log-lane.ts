@@ -1,5 +1,6 @@
 import { EventEmitter } from "node:events";
 import { Lane, type LaneLog, LaneLostError } from "@berth/lane";
+import { Descriptors } from "./descriptors.ts";
 import { comparableTime, timeMs } from "./line.ts";
 import type { RelayStart } from "./relay.ts";
 import { markTaken, type TakenMark } from "./taken.ts";
@@ -60,10 +61,11 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
     super();
     const { log, maxHeapMb, ...start } = options;
     this.#log = log;
+    const descriptors = new Descriptors();
     this.#lane = new Lane<LogThreadMethods>({
       name: "logs",
       entry: new URL("./logs.thread.ts", import.meta.url),
-      start: start satisfies RelayStart,
+      start: { ...start, descriptors: descriptors.shared } satisfies RelayStart,
       log,
       ...(maxHeapMb === undefined ? {} : { maxHeapMb }),
     });
@@ -75,7 +77,10 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
     });
     lane.on("problem", (event: { taskKey: string; problem: string | undefined }) => this.emit("problem", event));
     lane.on("output", (event: { id: number; taskKey: string; stream: StreamName; bytes: Uint8Array }) => this.#output(event));
-    lane.on("restarted", () => this.#refollow());
+    lane.on("restarted", () => {
+      descriptors.closeAll();
+      this.#refollow();
+    });
   }
 
   static open(options: LogLaneOptions): LogLane {

@@ -3,10 +3,12 @@ import type { DockerEndpoint } from "@berth/runtime/docker/engine-types";
 import { ConsulAddresses } from "./consul-addresses.ts";
 import { DatagramSockets } from "./datagram-sockets.ts";
 import { DatagramTransport } from "./datagram-transport.ts";
+import { Descriptors } from "./descriptors.ts";
 import { EndedTotals } from "./ended-totals.ts";
 import { AppendFile, type ByteTarget, FileSink } from "./file-sink.ts";
 import { copyLastLogs } from "./last-logs.ts";
 import { LeftBehind } from "./left-behind.ts";
+import { loadLibc } from "./libc.ts";
 import { LogReader } from "./log-reader.ts";
 import { logstashRecord } from "./logstash-record.ts";
 import { MultiLine } from "./multi-line.ts";
@@ -45,6 +47,8 @@ export interface RelayStart {
   docker: DockerEndpoint;
   /** How long lines of a task that is over may wait for their receiver, milliseconds. Default 2 minutes. */
   keepLeftMs?: number;
+  /** Of {@link Descriptors}: where the thread notes its sockets for whoever comes after it. */
+  descriptors?: SharedArrayBuffer;
 }
 
 export interface RelayEvents {
@@ -88,12 +92,16 @@ export class LogRelay implements LogThreadMethods {
   #positionsTimer: NodeJS.Timeout | undefined;
   #nextId = 1;
 
-  constructor({ docker, keepLeftMs }: RelayStart, events: RelayEvents) {
+  constructor({ docker, keepLeftMs, descriptors }: RelayStart, events: RelayEvents) {
     this.#docker = docker;
     const settled = this.#ended.addLate.bind(this.#ended);
     this.#left = new LeftBehind({ settled, ...(keepLeftMs === undefined ? {} : { keepMs: keepLeftMs }) });
     this.#events = events;
-    this.#sockets = new DatagramSockets((line) => events.log(line));
+    const noted = new Descriptors(descriptors);
+    this.#sockets = new DatagramSockets(
+      (line) => events.log(line),
+      async () => noted.noted(await loadLibc()),
+    );
   }
 
   follow(request: FollowRequest): void {
