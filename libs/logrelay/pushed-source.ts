@@ -1,4 +1,3 @@
-import { BATCH_BYTES } from "./file-follower.ts";
 import type { Follower } from "./follower.ts";
 import { type Line, nowTime } from "./line.ts";
 import { PlainDecoder } from "./text-decoder.ts";
@@ -6,6 +5,9 @@ import type { LogPosition, StreamName } from "./types.ts";
 
 /** Bytes that wait for slow sinks; more is a gap, because whoever pushes must not wait. */
 const MAX_WAITING = 8 * 1024 * 1024;
+/** How much is relayed at a time. */
+const BATCH_BYTES = 64 * 1024;
+
 /** A line that is longer does not hold the position back: a worker sends no more than 256 KiB ahead of it, and so would never send the rest. */
 const MAX_HELD = 128 * 1024;
 
@@ -71,12 +73,11 @@ export class PushedSource implements Follower {
   /** As many pieces as make a batch: small ones would each wait to be confirmed. */
   read(emit: (line: Line) => void): boolean {
     let bytes = 0;
-    for (let next = this.#waiting[0]; next !== undefined && bytes < BATCH_BYTES; next = this.#waiting[0]) {
-      const part = next.bytes.subarray(0, BATCH_BYTES - bytes);
-      bytes += part.length;
-      this.#decode({ ...next, bytes: part }, emit);
-      if (part.length === next.bytes.length) this.#waiting.shift();
-      else this.#waiting[0] = { ...next, bytes: next.bytes.subarray(part.length), offset: next.offset + part.length, afterGap: false };
+    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
+      if (bytes > 0 && bytes + next.bytes.length > BATCH_BYTES) break;
+      this.#waiting.shift();
+      bytes += next.bytes.length;
+      this.#decode(next, emit);
     }
     this.#bytes -= bytes;
     return bytes > 0;

@@ -644,43 +644,38 @@ test("the sinks are never given more than 64 KiB beyond the position that is hel
   assert.equal(stopped?.lines, 20_000);
 });
 
-for (const kind of ["text", "pushed"] as const) {
-  test(`nor are they of a command task's two streams (${kind})`, async () => {
-    await using folder = await tempDir("lr");
-    const [stdoutPath, stderrPath] = [join(folder.path, "stdout"), join(folder.path, "stderr")];
-    for (const path of [stdoutPath, stderrPath]) writeFileSync(path, "");
-    const held: Array<() => void> = [];
-    const events = {
-      positions: () => new Promise<void>((resolve) => held.push(resolve)),
-      output: () => {},
-      problem: () => {},
-      log: () => {},
-    };
-    const slow = new LogRelay({ docker }, events);
-    const source = kind === "text" ? ({ kind, stdoutPath, stderrPath } as const) : ({ kind } as const);
-    slow.follow(request(folder.path, { source, sinks: [{ type: "file", path: "all" }] }));
-    await waitFor(() => slow.stats().tasks.length === 1);
-    let offset = 0;
-    const write = (length: number): void => {
-      const bytes = Buffer.from(`${"x".repeat(63)}\n`.repeat(length / 64));
-      if (kind === "text") for (const path of [stdoutPath, stderrPath]) appendFileSync(path, bytes);
-      else for (const stream of ["stdout", "stderr"] as const) slow.push({ taskKey: "t", stream, bytes, offset });
-      offset += length;
-    };
+test("nor are they of the two files of a command task", async () => {
+  await using folder = await tempDir("lr");
+  const [stdoutPath, stderrPath] = [join(folder.path, "stdout"), join(folder.path, "stderr")];
+  for (const path of [stdoutPath, stderrPath]) writeFileSync(path, "");
+  const held: Array<() => void> = [];
+  const events = {
+    positions: () => new Promise<void>((resolve) => held.push(resolve)),
+    output: () => {},
+    problem: () => {},
+    log: () => {},
+  };
+  const slow = new LogRelay({ docker }, events);
+  const source = { kind: "text", stdoutPath, stderrPath } as const;
+  slow.follow(request(folder.path, { source, sinks: [{ type: "file", path: "all" }] }));
+  await waitFor(() => slow.stats().tasks.length === 1);
+  const write = (length: number): void => {
+    const bytes = Buffer.from(`${"x".repeat(63)}\n`.repeat(length / 64));
+    for (const path of [stdoutPath, stderrPath]) appendFileSync(path, bytes);
+  };
 
-    write(64);
-    await waitFor(() => held.length === 1);
-    write(65_536);
-    write(65_536);
-    for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
-    await waitFor(() => statSync(join(folder.path, "all")).size > 128);
-    for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
+  write(64);
+  await waitFor(() => held.length === 1);
+  write(65_536);
+  write(65_536);
+  for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
+  await waitFor(() => statSync(join(folder.path, "all")).size > 128);
+  for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
 
-    const { size } = statSync(join(folder.path, "all"));
-    assert.ok(size <= 64 * 1024, `${size} bytes beyond the position`);
-    slow.close();
-  });
-}
+  const { size } = statSync(join(folder.path, "all"));
+  assert.ok(size <= 64 * 1024, `${size} bytes beyond the position`);
+  slow.close();
+});
 
 test("zeros in the middle of a log file, as after a loss of power, cost no other line", async () => {
   await using folder = await tempDir("lr");
