@@ -47,7 +47,10 @@ export class ApiSource implements Follower {
   #last = { time: "", nanoseconds: 0n, count: 0 };
   #skip = { nanoseconds: 0n, count: 0 };
   reopened = 0;
+  /** Of a stream that has an end: all of it was received, or no more will be. */
   #complete = false;
+  #finishing = false;
+  #failure: Error | undefined;
   readonly malformed = 0;
 
   constructor(options: ApiSourceOptions) {
@@ -59,7 +62,7 @@ export class ApiSource implements Follower {
   }
 
   get incomplete(): boolean {
-    return this.#options.once === true && (!this.#complete || this.#records.length > 0);
+    return (this.#options.once === true || this.#finishing) && !this.#closed && (!this.#complete || this.#records.length > 0);
   }
 
   async open(): Promise<void> {
@@ -82,7 +85,7 @@ export class ApiSource implements Follower {
   }
 
   wait(): Promise<void> {
-    if (this.#records.length > 0 || this.#closed) return Promise.resolve();
+    if (this.#records.length > 0 || this.#closed || this.#failure !== undefined) return Promise.resolve();
     return new Promise((resolve) => {
       this.#wake = resolve;
     });
@@ -93,24 +96,54 @@ export class ApiSource implements Follower {
     this.#wake = undefined;
   }
 
-  /** Reads the rest without following: whatever state the stream was in, nothing is missing then. */
+  /** Reads the rest without following, as far as there is room for it: whatever state the stream was in, nothing is missing then. */
   async finish(signal: AbortSignal): Promise<void> {
+    if (!this.#finishing) await this.#readRest(signal);
+    while (this.incomplete && this.#records.length === 0 && this.#failure === undefined && !signal.aborted) await this.wait();
+    if (this.#failure !== undefined && !signal.aborted) throw this.#failure;
+  }
+
+  async #readRest(signal: AbortSignal): Promise<void> {
+    this.#finishing = true;
+    this.#complete = false;
     clearTimeout(this.#timer);
     clearTimeout(this.#silence);
-    this.#response?.destroy();
+    const before = this.#response;
     this.#response = undefined;
+    before?.destroy();
     // What was received and not relayed comes again: the position does not include it.
     this.#records = [];
     this.#bytes = 0;
-    const response = await this.#request(false);
-    const abort = (): void => void response.destroy();
-    signal.addEventListener("abort", abort, { once: true });
+    const failed = (error: Error): void => {
+      this.#failure = error;
+      this.#complete = true;
+      this.wake();
+    };
+    const response = await this.#request(false, signal).catch(failed);
+    if (response === undefined) return;
+    if (this.#closed) return void response.destroy();
+    this.#response = response;
+    this.#receive(response);
+    response.on("error", failed);
+    response.on("close", () => {
+      this.#complete = true;
+      if (!response.complete) this.#failure ??= new Error("dockerd broke its stream off");
+      this.wake();
+    });
+  }
+
+  /** Takes what comes, no faster than it is read. */
+  #receive(response: IncomingMessage): void {
     const take = this.#taker();
-    try {
-      for await (const chunk of response as AsyncIterable<Buffer>) take(chunk);
-    } finally {
-      signal.removeEventListener("abort", abort);
-    }
+    response.on("data", (chunk: Buffer) => {
+      try {
+        take(chunk);
+      } catch (error) {
+        response.destroy(error as Error);
+      }
+      if (this.#bytes > HIGH_WATER) response.pause();
+      this.wake();
+    });
   }
 
   flush(emit: (line: Line) => void): void {
@@ -143,21 +176,14 @@ export class ApiSource implements Follower {
       if (first) throw error;
       return this.#again();
     }
-    if (this.#closed) return void response.destroy();
+    if (this.#closed || this.#finishing) return void response.destroy();
     this.#response = response;
-    const take = this.#taker();
     this.#listen(response);
-    response.on("data", (chunk: Buffer) => {
+    response.on("data", () => {
       this.#silentFactor = 1;
       this.#listen(response);
-      try {
-        take(chunk);
-      } catch {
-        response.destroy();
-      }
-      if (this.#bytes > HIGH_WATER) response.pause();
-      this.wake();
     });
+    this.#receive(response);
     response.on("error", () => {});
     response.on("close", () => {
       if (this.#response !== response) return;
@@ -179,7 +205,7 @@ export class ApiSource implements Follower {
   }
 
   #again(): void {
-    if (this.#closed) return;
+    if (this.#closed || this.#finishing) return;
     this.reopened += 1;
     this.#timer = setTimeout(() => {
       // Received and not relayed yet: it comes again.
@@ -198,7 +224,10 @@ export class ApiSource implements Follower {
     if (this.#options.tty) {
       let rest: Buffer = Buffer.alloc(0);
       return (chunk) => {
-        rest = Buffer.concat([rest, chunk]);
+        // Of a line without end no more is kept than is relayed: a progress bar may never end its line.
+        const end = rest.length > this.#mostBytes ? chunk.indexOf(10) : 0;
+        if (end < 0) return;
+        rest = Buffer.concat([rest, end > 0 ? chunk.subarray(end) : chunk]);
         for (let end = rest.indexOf(10); end >= 0; end = rest.indexOf(10)) {
           keep("stdout", rest.subarray(0, end + 1));
           rest = rest.subarray(end + 1);
@@ -207,6 +236,10 @@ export class ApiSource implements Follower {
     }
     const demultiplexer = new Demultiplexer();
     return (chunk) => demultiplexer.push(chunk, ({ stream, data }) => keep(stream === "stderr" ? "stderr" : "stdout", Buffer.from(data)));
+  }
+
+  get #mostBytes(): number {
+    return this.#options.maxLineBytes * 2;
   }
 
   #record(stream: StreamName, data: Buffer, emit: (line: Line) => void): void {
@@ -227,7 +260,7 @@ export class ApiSource implements Follower {
     this.#joiner.take({ buffer: data, start, end, kind: "raw", stream, time, offset: 0 }, last, emit);
   }
 
-  async #request(follow: boolean): Promise<IncomingMessage> {
+  async #request(follow: boolean, signal?: AbortSignal): Promise<IncomingMessage> {
     const { docker, containerId } = this.#options;
     const { nanoseconds } = this.#last;
     const since = `${nanoseconds / 1_000_000_000n}.${String(nanoseconds % 1_000_000_000n).padStart(9, "0")}`;
@@ -241,7 +274,7 @@ export class ApiSource implements Follower {
         ? { host: docker.host, port: docker.port }
         : { socketPath: docker.socketPath, headers: { host: "docker" } };
     return new Promise((resolve, reject) => {
-      const sent = client.get({ ...target, ...tls, path, agent: false } as http.RequestOptions, (response) => {
+      const sent = client.get({ ...target, ...tls, path, agent: false, signal } as http.RequestOptions, (response) => {
         clearTimeout(late);
         if (response.statusCode === 200) return resolve(response);
         response.resume();

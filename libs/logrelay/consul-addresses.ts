@@ -1,4 +1,5 @@
 import type { AddressList } from "./receiver-ring.ts";
+import { splitAddress } from "./transport.ts";
 import type { LogstashSink, ThreadLogLine } from "./types.ts";
 
 const TIMEOUT_MS = 10_000;
@@ -9,6 +10,8 @@ const TIMEOUT_MS = 10_000;
  */
 export class ConsulAddresses implements AddressList {
   readonly #options: NonNullable<LogstashSink["discovery"]>;
+  /** May hold a password. */
+  readonly #url: URL;
   readonly #log: (line: ThreadLogLine) => void;
   readonly #changed: () => void;
   #found: readonly string[] = [];
@@ -22,6 +25,7 @@ export class ConsulAddresses implements AddressList {
   /** `changed` is called after each answer. */
   constructor(options: NonNullable<LogstashSink["discovery"]>, log: (line: ThreadLogLine) => void, changed: () => void) {
     this.#options = options;
+    this.#url = new URL(options.consulUrl);
     this.#log = log;
     this.#changed = changed;
   }
@@ -53,7 +57,7 @@ export class ConsulAddresses implements AddressList {
       if (found.length > 0 && found.join() !== this.#found.join()) this.#found = found;
     } catch (error) {
       const { message, cause } = error as Error & { cause?: Error };
-      this.problem = `Consul at ${this.#options.consulUrl} cannot be asked for ${service}: ${cause?.message || message}`;
+      this.problem = `Consul at ${this.#url.origin} cannot be asked for ${service}: ${cause?.message || message}`;
       if (!this.#failing)
         this.#log({ level: "warn", fields: { service, problem: this.problem }, message: "the log receivers cannot be found" });
       this.#failing = true;
@@ -63,12 +67,23 @@ export class ConsulAddresses implements AddressList {
   }
 
   async #fetch(): Promise<string[]> {
-    const { consulUrl, service, token } = this.#options;
-    const url = new URL(`/v1/health/service/${encodeURIComponent(service)}?passing=1&stale=`, consulUrl);
+    const { service, token } = this.#options;
+    const url = new URL(`/v1/health/service/${encodeURIComponent(service)}?passing=1&stale=`, this.#url.origin);
     const headers: Record<string, string> = token === undefined ? {} : { "X-Consul-Token": token };
+    const user = [this.#url.username, this.#url.password].map(decodeURIComponent).join(":");
+    if (user !== ":") headers.authorization = `Basic ${Buffer.from(user).toString("base64")}`;
     const response = await fetch(url, { headers, signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (!response.ok) throw new Error(`it answered ${response.status}`);
     return addressesOf(await response.json());
+  }
+}
+
+/** Consul takes any number for a port. */
+function isAddress(text: string): boolean {
+  try {
+    return splitAddress(text).port > 0;
+  } catch {
+    return false;
   }
 }
 
@@ -78,7 +93,8 @@ function addressesOf(entries: unknown): string[] {
     // A service without an address of its own is reached at its node's.
     const host = entry.Service?.Address || entry.Node?.Address;
     const port = entry.Service?.Port;
-    return host && port ? [host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`] : [];
+    const address = `${host?.includes(":") ? `[${host}]` : host}:${port}`;
+    return host && isAddress(address) ? [address] : [];
   });
   return addresses.sort();
 }

@@ -18,7 +18,7 @@ export interface DatagramSocket {
   readonly state: "ready" | "full" | "away";
   /** The code of what went wrong in the last `send`; undefined when nothing did. */
   readonly problem: string | undefined;
-  /** Frames that the kernel or the receiver's host refused; who reads it sets it back. */
+  /** Frames that the kernel or the receiver's host refused; who counts some of them takes these off. */
   refused: number;
   close(): void;
 }

@@ -2,7 +2,7 @@ import { lookup } from "node:dns/promises";
 import { isIPv6 } from "node:net";
 import type { DatagramSocket, SocketAddress } from "./datagram-socket.ts";
 import type { DatagramSockets } from "./datagram-sockets.ts";
-import { type Parcel, RETRY_MS, splitAddress, type Transport } from "./transport.ts";
+import { type Parcel, REFUSED, RETRY_MS, splitAddress, type Transport } from "./transport.ts";
 
 const DEFAULT_RATE = 100_000;
 /** Datagrams in one go: two runs. A receiver's default buffer holds about 170 of our size. */
@@ -14,6 +14,8 @@ const BURST_MS = 2;
 /** How long the kernel is left alone when its buffers, or those of a unix socket's reader, are full; longer each time in a row. */
 const FULL_MS = 1;
 const FULL_MOST_MS = 50;
+/** Nothing to send for so long: its socket is closed. Receivers may come and go, and their addresses may change. */
+const IDLE_MS = 60_000;
 
 export type DatagramReceiver = { kind: "udp"; address: string; rate?: number | undefined } | { kind: "unix"; path: string };
 
@@ -31,6 +33,8 @@ export class DatagramTransport implements Transport {
   #socket: DatagramSocket | undefined;
   #queue: Parcel[] = [];
   #running = false;
+  readonly #idleMs: number;
+  #idle: NodeJS.Timeout | undefined;
   #closed = false;
   #timer: NodeJS.Timeout | undefined;
   /** Datagrams that may leave now, as of a moment. */
@@ -44,7 +48,8 @@ export class DatagramTransport implements Transport {
   problem: string | undefined;
 
   /** Throws when the receiver's address is none. */
-  constructor(receiver: DatagramReceiver, sockets: DatagramSockets) {
+  constructor(receiver: DatagramReceiver, sockets: DatagramSockets, idleMs = IDLE_MS) {
+    this.#idleMs = idleMs;
     this.#receiver = receiver;
     this.#sockets = sockets;
     if (receiver.kind === "udp") splitAddress(receiver.address);
@@ -64,16 +69,18 @@ export class DatagramTransport implements Transport {
   close(): void {
     this.#closed = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#idle);
     this.#closeSocket();
   }
 
   async #run(): Promise<void> {
     this.#running = true;
+    clearTimeout(this.#idle);
     this.#progress = performance.now();
     while (this.#queue.length > 0 && !this.#closed) {
       this.#socket ??= await this.#open();
       if (this.#socket === undefined) {
-        this.#queue = this.#queue.filter(({ cancelled }) => !cancelled);
+        this.#forgetCancelled();
         await this.#pause(RETRY_MS);
         continue;
       }
@@ -84,11 +91,23 @@ export class DatagramTransport implements Transport {
       if (sent > 0) this.#progress = this.#creditAt;
       else if (this.#held && this.#creditAt - this.#progress > RETRY_MS) this.problem ??= `${this.#name}: its reader takes nothing more`;
       if (this.#socket.state === "away") this.#closeSocket();
+      if (this.#held && sent === 0) this.#forgetCancelled();
       if (this.#held) await this.#pause(this.#fullMs);
       else if (this.#queue.length > 0 && this.#perMs !== undefined) await this.#pause(this.#untilNext(this.#perMs));
       else await new Promise((resolve) => setImmediate(resolve));
     }
     this.#running = false;
+    if (!this.#closed) this.#idle = setTimeout(() => this.#rest(), this.#idleMs).unref();
+  }
+
+  #rest(): void {
+    this.#closeSocket();
+    this.problem = undefined;
+  }
+
+  /** What its sinks have given up would pile up behind a receiver that takes nothing. */
+  #forgetCancelled(): void {
+    if (this.#queue.some(({ cancelled }) => cancelled)) this.#queue = this.#queue.filter(({ cancelled }) => !cancelled);
   }
 
   #earn(): void {
@@ -133,8 +152,9 @@ export class DatagramTransport implements Transport {
 
   #done(socket: DatagramSocket, parcel: Parcel): void {
     const refused = Math.min(socket.refused, parcel.ends.length);
-    socket.refused = 0;
-    parcel.done(parcel.ends.length - refused, refused, "refused by the receiver");
+    // The rest is told of those that follow: what was refused lay in parcels that are done.
+    socket.refused -= refused;
+    parcel.done(parcel.ends.length - refused, refused, REFUSED);
   }
 
   async #open(): Promise<DatagramSocket | undefined> {

@@ -11,6 +11,8 @@ export interface Decoder {
   pending(stream: StreamName): number | undefined;
   /** The time of the last record that ends at the end of `bytes`; undefined where the format has none. */
   lastTime(bytes: Buffer): string | undefined;
+  /** The end of the last whole record in bytes that begin anywhere; absent where that cannot be told of the format. */
+  lastEnd?(bytes: Buffer): number;
   readonly malformed: number;
 }
 

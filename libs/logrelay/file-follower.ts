@@ -15,6 +15,9 @@ const SCAN_ATTEMPTS = 20;
 const MAX_DELETED_BYTES = 1024 * 1024 * 1024;
 /** A file's time is that of its file system, which may tick in coarse steps. */
 const CLOCK_SLACK_MS = 5_000;
+/** Less than this is read through rather than searched. */
+const SEARCHED_BYTES = 1024 * 1024;
+const PROBE_BYTES = 256 * 1024;
 const OVERTAKEN = "the log was rotated faster than it could be read, and Docker deleted some of it";
 
 export interface FileFollowerOptions {
@@ -23,6 +26,8 @@ export interface FileFollowerOptions {
   position?: Extract<LogPosition, { kind: "file" }>;
   /** RFC 3339; older lines are left out. */
   since?: string;
+  /** A task can put files under these names: see {@link Segment.open}. */
+  foreign?: boolean;
   onGap: (reason: string) => void;
 }
 
@@ -200,6 +205,27 @@ export class FileFollower {
     const oldest = timeMs(since) - CLOCK_SLACK_MS;
     const first = this.#chain.findIndex((segment) => segment.modifiedMs() >= oldest);
     this.#drop(first < 0 ? this.#chain.length - 1 : first);
+    this.#skipTo(comparableTime(new Date(oldest).toISOString()));
+  }
+
+  /** A log that Docker does not rotate may have any size, and all tasks share the thread: the place of a time is searched by halves. */
+  #skipTo(time: string): void {
+    const { decoder } = this.#options;
+    const segment = this.#chain[0];
+    if (segment === undefined || segment.packed || decoder.lastEnd === undefined) return;
+    const probe = Buffer.allocUnsafeSlow(PROBE_BYTES);
+    let from = 0;
+    for (let to = segment.size(); to - from > SEARCHED_BYTES; ) {
+      const middle = from + Math.trunc((to - from) / 2);
+      const bytes = probe.subarray(0, segment.read(probe, middle));
+      const end = decoder.lastEnd(bytes);
+      const last = decoder.lastTime(bytes.subarray(0, end));
+      if (last === undefined) break;
+      if (comparableTime(last) < time) from = middle + end;
+      else to = middle;
+    }
+    this.#offset = from;
+    this.#tail = segment.before(from, TAIL_BYTES);
   }
 
   #giveUpOldest(): void {
@@ -244,7 +270,7 @@ export class FileFollower {
       let whole = true;
       for (const path of attempt === 0 ? paths : listSegments(this.#options.path)) {
         try {
-          opened.push(Segment.open(path));
+          opened.push(Segment.open(path, this.#options.foreign));
         } catch (error) {
           const foreign = error instanceof NotRegularError;
           // Beside the log lies something that is none: it is passed over.

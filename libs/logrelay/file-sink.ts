@@ -1,5 +1,5 @@
-import { closeSync, constants, fstatSync, openSync, renameSync, statSync, writeSync } from "node:fs";
-import type { Line } from "./line.ts";
+import { closeSync, constants, fstatSync, ftruncateSync, lstatSync, openSync, renameSync, writeSync } from "node:fs";
+import { type Line, rawBytes } from "./line.ts";
 import { FrameWriter, type LineFormatter } from "./records.ts";
 import { type Sink, SinkCounters } from "./sink.ts";
 import type { SinkStatistics, StreamName } from "./types.ts";
@@ -36,21 +36,32 @@ export class AppendFile {
     const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK;
     const fd = openSync(this.#path, flags, 0o644);
     const stat = fstatSync(fd);
-    if (!stat.isFile()) {
+    // A hard link would have us write to a file that the task itself must not write to.
+    if (!stat.isFile() || stat.nlink > 1) {
       closeSync(fd);
-      throw new Error(`${this.#path} is no file`);
+      throw new Error(`${this.#path} ${stat.isFile() ? "has another name (a hard link)" : "is no file"}`);
     }
     this.#size = stat.size;
     return fd;
   }
 
+  /** What cannot be renamed, because the task put a folder in its way, is written on. */
   #rotate(): void {
-    this.close();
-    for (let number = this.#keep - 1; number >= 1; number--) {
-      if (statSync(`${this.#path}.${number}`, { throwIfNoEntry: false }) !== undefined)
-        renameSync(`${this.#path}.${number}`, `${this.#path}.${number + 1}`);
+    if (this.#keep === 0) {
+      ftruncateSync(this.#fd as number);
+      this.#size = 0;
+      return;
     }
-    if (this.#keep > 0) renameSync(this.#path, `${this.#path}.1`);
+    this.close();
+    try {
+      for (let number = this.#keep - 1; number >= 1; number--) {
+        if (lstatSync(`${this.#path}.${number}`, { throwIfNoEntry: false }) !== undefined)
+          renameSync(`${this.#path}.${number}`, `${this.#path}.${number + 1}`);
+      }
+      renameSync(this.#path, `${this.#path}.1`);
+    } catch {
+      this.#fd = this.#open();
+    }
   }
 }
 
@@ -174,11 +185,6 @@ export class FileSink implements Sink {
 const LINE_FEED = Buffer.from("\n");
 
 function writeRaw(line: Line, into: FrameWriter): void {
-  if (line.kind === "escaped") into.write(decoded(line));
-  else into.write(line.buffer, line.start, line.end);
+  into.write(rawBytes(line));
   into.write(LINE_FEED);
-}
-
-function decoded(line: Line): Buffer {
-  return Buffer.from(JSON.parse(`"${line.buffer.toString("utf8", line.start, line.end)}"`) as string, "utf8");
 }

@@ -9,7 +9,7 @@ export interface Follower {
   /** Resolves when there may be something to read, or after a while. */
   wait(): Promise<void>;
   wake(): void;
-  /** The container is gone: makes the rest readable. `read` returns false once all of it was read. */
+  /** The container is gone: makes the rest readable, or some of it while the source is `incomplete`: then it is called again. */
   finish(signal: AbortSignal): Promise<void>;
   /** Emits unfinished lines. */
   flush(emit: (line: Line) => void): void;
@@ -20,4 +20,12 @@ export interface Follower {
   readonly malformed: number;
   readonly reopened: number;
   close(): void;
+}
+
+/** Makes all that is left of a source readable and has it read, until the signal aborts. Rejects with why it cannot be had. */
+export async function readRest(source: Follower, signal: AbortSignal, read: () => Promise<void>): Promise<void> {
+  do {
+    await source.finish(signal);
+    await read();
+  } while (source.incomplete === true && !signal.aborted);
 }

@@ -44,6 +44,10 @@ export class JsonFileDecoder implements Decoder {
     return /"time":"([^"]{20,35})"\}\n$/.exec(bytes.toString("latin1", Math.max(0, bytes.length - 64)))?.[1];
   }
 
+  lastEnd(bytes: Buffer): number {
+    return bytes.lastIndexOf(NEWLINE) + 1;
+  }
+
   #fast(bytes: Buffer, start: number, end: number, offset: number, emit: (line: Line) => void): boolean {
     const text = start + HEAD;
     if (bytes[start + 2] !== 108 || bytes[start + 6] !== 58 || bytes[start + 7] !== QUOTE || bytes[end - 1] !== 125) return false;

@@ -45,7 +45,16 @@ export function rawBytes(line: Line): Buffer {
 
 export function rawText(line: Line): string {
   const text = line.buffer.toString("utf8", line.start, line.end);
-  return line.kind === "escaped" ? (JSON.parse(`"${text}"`) as string) : text;
+  return line.kind === "escaped" ? unescaped(text) : text;
+}
+
+/** What no JSON writer escaped stays as it is: a host that lost power leaves zeros in a log file. */
+function unescaped(text: string): string {
+  try {
+    return JSON.parse(`"${text}"`) as string;
+  } catch {
+    return text;
+  }
 }
 
 /** The line as the inside of a JSON string. */

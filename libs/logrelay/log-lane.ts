@@ -1,5 +1,6 @@
 import { EventEmitter } from "node:events";
 import { Lane, type LaneLog, LaneLostError } from "@berth/lane";
+import { Descriptors } from "./descriptors.ts";
 import { comparableTime, timeMs } from "./line.ts";
 import type { RelayStart } from "./relay.ts";
 import { markTaken, type TakenMark } from "./taken.ts";
@@ -60,10 +61,11 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
     super();
     const { log, maxHeapMb, ...start } = options;
     this.#log = log;
+    const descriptors = new Descriptors();
     this.#lane = new Lane<LogThreadMethods>({
       name: "logs",
       entry: new URL("./logs.thread.ts", import.meta.url),
-      start: start satisfies RelayStart,
+      start: { ...start, descriptors: descriptors.shared } satisfies RelayStart,
       log,
       ...(maxHeapMb === undefined ? {} : { maxHeapMb }),
     });
@@ -75,7 +77,10 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
     });
     lane.on("problem", (event: { taskKey: string; problem: string | undefined }) => this.emit("problem", event));
     lane.on("output", (event: { id: number; taskKey: string; stream: StreamName; bytes: Uint8Array }) => this.#output(event));
-    lane.on("restarted", () => this.#refollow());
+    lane.on("restarted", () => {
+      descriptors.closeAll();
+      this.#refollow();
+    });
   }
 
   static open(options: LogLaneOptions): LogLane {
@@ -160,17 +165,18 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
 
   async *#read(request: ReadRequest, signal?: AbortSignal, over?: AbortSignal): AsyncGenerator<ReadLine[], void, undefined> {
     const id = await this.#lane.call("readOpen", over?.aborted ? { ...request, follow: false } : request, signal);
-    const finish = (): void => void this.#lane.call("readFinish", { id }).catch(() => {});
+    const ofThread = this.#ofThread();
+    const finish = (): void => void ofThread(() => this.#lane.call("readFinish", { id })).catch(() => {});
     over?.addEventListener("abort", finish, { once: true });
     try {
       for (;;) {
-        const lines = await this.#lane.call("readNext", { id }, signal);
+        const lines = await ofThread(() => this.#lane.call("readNext", { id }, signal));
         if (lines.length === 0) return;
         yield lines;
       }
     } finally {
       over?.removeEventListener("abort", finish);
-      await this.#lane.call("readClose", { id }).catch(() => {});
+      await ofThread(() => this.#lane.call("readClose", { id })).catch(() => {});
     }
   }
 
@@ -211,8 +217,18 @@ export class LogLane extends EventEmitter<LogLaneEvents> {
   }
 
   #output({ id, taskKey, stream, bytes }: { id: number; taskKey: string; stream: StreamName; bytes: Uint8Array }): void {
-    const done = (): void => void this.#lane.call("outputTaken", { id }).catch(() => {});
+    const ofThread = this.#ofThread();
+    const done = (): void => void ofThread(() => this.#lane.call("outputTaken", { id })).catch(() => {});
     if (!this.emit("output", { taskKey, stream, bytes, done })) done();
+  }
+
+  /** Calls with a number that the present thread gave: its successor gives the same ones to others. */
+  #ofThread(): <Result>(call: () => Promise<Result>) => Promise<Result> {
+    const thread = this.restarts;
+    return async (call) => {
+      if (this.restarts !== thread) throw new LaneLostError("the log thread was replaced");
+      return await call();
+    };
   }
 
   #refollow(): void {

@@ -16,6 +16,8 @@ const API_QUIET_MS = 300;
 
 /** What `tail` may hold in memory. */
 const MAX_TAIL_BYTES = 64 * 1024 * 1024;
+/** What a line costs in memory beside its bytes. */
+const LINE_COST = 256;
 
 /** Reads a task's lines for a person: what is there, its last lines, and then what comes. */
 export class LogReader {
@@ -49,7 +51,7 @@ export class LogReader {
     if (!this.#started) {
       this.#started = true;
       if (this.#request.tail !== undefined) {
-        await this.#readTail(this.#request.tail);
+        await this.#readTail(this.#request.tail, signal);
         if (!this.#over) await this.#followOn();
       }
       if (this.#page.length > 0) return this.#take();
@@ -94,26 +96,26 @@ export class LogReader {
   }
 
   /** The last lines; of a task with two files, of each. */
-  async #readTail(count: number): Promise<void> {
+  async #readTail(count: number, signal?: AbortSignal): Promise<void> {
     for (const source of this.#sources) {
       let last: ReadLine[] = [];
       let bytes = 0;
       const keep = (line: Line): boolean => {
         if (!this.#wants(line) || count === 0) return true;
         last.push(copyOf(line));
-        bytes += line.end - line.start;
+        bytes += line.end - line.start + LINE_COST;
         // Not line by line: that would move the whole array each time.
         if (last.length >= 2 * count + PAGE_LINES || bytes > MAX_TAIL_BYTES) {
           last = last.slice(-count);
-          bytes = last.reduce((sum, kept) => sum + kept.bytes.length, 0);
-          if (bytes > MAX_TAIL_BYTES) throw new Error(`the last ${count} lines have more than ${MAX_TAIL_BYTES} bytes: ask for fewer`);
+          bytes = last.reduce((sum, kept) => sum + kept.bytes.length + LINE_COST, 0);
+          if (bytes > MAX_TAIL_BYTES) throw new Error(`the last ${count} lines take more than ${MAX_TAIL_BYTES} bytes: ask for fewer`);
         }
         return true;
       };
-      await readAll(source, keep);
-      while (source.incomplete) {
-        await source.wait();
-        await readAll(source, keep);
+      await readAll(source, keep, signal);
+      while (source.incomplete && !signal?.aborted) {
+        await this.#wait(signal, [source]);
+        await readAll(source, keep, signal);
       }
       if (this.#over) source.flush(keep);
       for (const line of last.slice(-count)) this.#page.push(line);
@@ -153,19 +155,20 @@ export class LogReader {
     return this.#request.streams === undefined || this.#request.streams.includes(stream);
   }
 
-  async #wait(signal?: AbortSignal): Promise<void> {
+  async #wait(signal?: AbortSignal, sources: readonly Follower[] = this.#sources): Promise<void> {
+    if (sources.length === 0) return;
     const wake = (): void => {
-      for (const source of this.#sources) source.wake();
+      for (const source of sources) source.wake();
     };
     signal?.addEventListener("abort", wake, { once: true });
-    await Promise.race(this.#sources.map((source) => source.wait()));
+    await Promise.race(sources.map((source) => source.wait()));
     signal?.removeEventListener("abort", wake);
   }
 }
 
 /** Reads for as long as something is there and `take` wants more; other work comes in between. */
-async function readAll(source: Follower, take: (line: Line) => boolean): Promise<void> {
-  for (let more = true; more; ) {
+async function readAll(source: Follower, take: (line: Line) => boolean, signal?: AbortSignal): Promise<void> {
+  for (let more = true; more && !signal?.aborted; ) {
     const some = source.read((line) => {
       more = take(line) && more;
     });
@@ -196,10 +199,17 @@ export async function openReadable(source: LogSource, docker: DockerEndpoint, si
     ["stdout", source.stdoutPath],
     ["stderr", source.stderrPath],
   ];
-  return files.flatMap(([stream, path]) => {
-    if (!existsSync(path)) return [];
-    const file = new FileSource({ path, decoder: new PlainDecoder(stream, MAX_LINE), onGap: () => {} });
-    file.open();
-    return [file];
-  });
+  const opened: FileSource[] = [];
+  try {
+    for (const [stream, path] of files) {
+      if (!existsSync(path)) continue;
+      const file = new FileSource({ path, decoder: new PlainDecoder(stream, MAX_LINE), foreign: true, onGap: () => {} });
+      opened.push(file);
+      file.open();
+    }
+    return opened;
+  } catch (error) {
+    for (const file of opened) file.close();
+    throw error;
+  }
 }

@@ -19,8 +19,14 @@ export class NodeDatagramSocket implements DatagramSocket {
   static async open({ family, address, port }: Exclude<SocketAddress, { path: string }>): Promise<NodeDatagramSocket> {
     const socket = createSocket(family === 6 ? "udp6" : "udp4");
     await new Promise<void>((resolve, reject) => {
-      socket.once("error", reject);
-      socket.connect(port, address, resolve);
+      const failed = (error: Error): void => {
+        socket.close();
+        reject(error);
+      };
+      socket.once("error", failed);
+      // A failure is told by its argument, which its type does not know.
+      const connected = (error?: Error): void => (error instanceof Error ? failed(error) : resolve());
+      socket.connect(port, address, connected);
     });
     socket.removeAllListeners("error");
     return new NodeDatagramSocket(socket);

@@ -1,5 +1,5 @@
 import { BATCH_BYTES } from "./file-follower.ts";
-import type { Follower } from "./follower.ts";
+import { type Follower, readRest } from "./follower.ts";
 import { cutLine, type Line } from "./line.ts";
 import type { MultiLine } from "./multi-line.ts";
 import type { Sink } from "./sink.ts";
@@ -11,7 +11,7 @@ export interface PipelineParts {
   source: Follower;
   sinks: readonly Sink[];
   maxLineBytes: number;
-  multiLine?: MultiLine;
+  multiLine?: MultiLine<Place>;
   /** A new confirmed position; `held` is to be called when it is where it outlives this thread. */
   onPosition: (position: LogPosition, held: () => void) => void;
   /** Positions are to go out now: reading waits for them. */
@@ -23,10 +23,15 @@ export interface PipelineParts {
   onGap: (reason: string) => void;
 }
 
+/** A place in the source, undefined in the middle of a line; and how much the sinks were given before it. */
+export interface Place {
+  position: LogPosition | undefined;
+  given: number;
+}
+
 interface Unconfirmed {
   batch: number;
   position: LogPosition;
-  /** How much the sinks were given before this position. */
   given: number;
 }
 
@@ -35,6 +40,8 @@ const MAX_UNCONFIRMED = 256;
 /** Bytes of lines that sinks may have been given beyond the position that is held: what may come twice after a crash. */
 export const MAX_UNHELD_BYTES = 64 * 1024;
 const LOOK_MS = 50;
+/** At a task's end a receiver that takes nothing for so long no longer holds up reading: what is read waits in its queue, the rest would be lost. */
+const END_PATIENCE_MS = 1_000;
 const UNREAD = "the task ended, and its output could not be read to the end in time";
 
 /**
@@ -57,6 +64,9 @@ export class Pipeline {
   #limit: AbortSignal | undefined;
   #stopping = false;
   #draining = false;
+  /** Sinks that nothing waits for any more, as the end is near. */
+  readonly #stuck = new Set<Sink>();
+  #leaveRoom: () => void = () => {};
   #closed = false;
   #lines = 0;
   #bytes = 0;
@@ -65,6 +75,9 @@ export class Pipeline {
   #lastGap: string | undefined;
   #problem: string | undefined;
   #collected: Line[] = [];
+  /** Before the batch that is being read. */
+  #before: Place = { position: undefined, given: 0 };
+  #noted: Place | undefined;
 
   constructor(parts: PipelineParts) {
     this.#parts = parts;
@@ -89,18 +102,20 @@ export class Pipeline {
     source.wake();
     const aborted = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
     const lookAgain = setInterval(() => source.wake(), 50);
-    await Promise.race([this.#running, aborted, ...(signal.aborted ? [undefined] : [])]);
+    const patience = this.#watchSinks();
+    if (drain && !signal.aborted) await Promise.race([this.#running, aborted]);
     clearInterval(lookAgain);
     if (drain && !signal.aborted) {
-      await source.finish(signal).catch((error: Error) => {
-        this.#say(error.message);
+      const rest = readRest(source, signal, async () => {
+        while (!signal.aborted && (await this.#step())) await new Promise((resolve) => setImmediate(resolve));
       });
-      while (!signal.aborted && (await this.#step())) await new Promise((resolve) => setImmediate(resolve));
+      await Promise.race([rest.catch((error: Error) => this.#say(error.message)), aborted]);
       this.#flush();
       await Promise.race([Promise.all(sinks.map((sink) => sink.drained(signal))), aborted]);
       this.#confirm();
     }
-    if (drain && signal.aborted && (source.lag() ?? 0) > 0) this.#parts.onGap(UNREAD);
+    clearInterval(patience);
+    if (drain && signal.aborted && ((source.lag() ?? 0) > 0 || source.incomplete === true)) this.#parts.onGap(UNREAD);
     const statistics = this.statistics();
     this.close(drain);
     return { ...statistics, sinks: sinks.map((sink) => sink.statistics()) };
@@ -152,47 +167,81 @@ export class Pipeline {
 
   /** One batch; false when there was nothing. */
   async #step(): Promise<boolean> {
-    const { source, sinks } = this.#parts;
+    const { source } = this.#parts;
     await this.#untilHeld();
     if (this.#closed || (this.#stopping && !this.#draining)) return false;
-    const given = this.#given;
-    const before = this.#parts.multiLine === undefined ? undefined : source.position();
+    const { multiLine } = this.#parts;
+    if (multiLine !== undefined) this.#before = this.#place();
     const some = source.read((line) => this.#take(line));
     if (!some) return false;
-    const events = this.#collected.length;
+    // One stream's event does not wait for the other to be quiet.
+    multiLine?.expire((line) => this.#collect(line));
     this.#deliver();
-    // An event that is still held began in this batch where any other event was complete; else its place was noted before.
-    const holding = this.#parts.multiLine?.holding === true;
-    const position = holding ? (events > 0 ? before : undefined) : source.position();
-    if (position !== undefined) {
-      this.#unconfirmed.push({ batch: this.#batch, position, given: holding ? given : this.#given });
-      if (this.#unconfirmed.length > MAX_UNCONFIRMED) this.#unconfirmed.splice(MAX_UNCONFIRMED / 2, 1);
-    }
+    // Everything before the oldest event that is still held was given to the sinks.
+    this.#note(multiLine?.oldest?.place ?? this.#place());
     this.#confirm();
-    if (!this.#stopping || this.#draining) await Promise.all(sinks.map((sink) => sink.room()));
+    await this.#room();
     this.#confirm();
     return true;
+  }
+
+  /** Waits until all sinks that take anything have room. */
+  async #room(): Promise<void> {
+    if (this.#stopping && !this.#draining) return;
+    const room = Promise.all(this.#parts.sinks.filter((sink) => !this.#stuck.has(sink)).map((sink) => sink.room()));
+    await new Promise<unknown>((resolve) => {
+      this.#leaveRoom = () => resolve(undefined);
+      void room.then(resolve);
+    });
+  }
+
+  /** Finds sinks that deliver nothing from one look to the next. */
+  #watchSinks(): NodeJS.Timeout {
+    const confirmed = new Map<Sink, number>();
+    return setInterval(() => {
+      for (const sink of this.#parts.sinks) {
+        const now = sink.confirmed();
+        if (now < this.#batch && now === confirmed.get(sink)) this.#stuck.add(sink);
+        else this.#stuck.delete(sink);
+        confirmed.set(sink, now);
+      }
+      if (this.#stuck.size === 0) return;
+      this.#leaveRoom();
+      this.#wakeHeld();
+    }, END_PATIENCE_MS);
   }
 
   async #idle(): Promise<void> {
     const { source, multiLine } = this.#parts;
     this.#confirm();
-    if (this.#unconfirmed.length === 0 && multiLine?.holding !== true) return source.wait();
+    if (this.#unconfirmed.length === 0 && multiLine?.oldest === undefined) return source.wait();
     // Something is still on its way: look at it again, whatever the source does.
     const look = setTimeout(() => source.wake(), 20);
     await source.wait();
     clearTimeout(look);
     multiLine?.expire((line) => this.#collect(line));
     if (this.#collected.length > 0) this.#deliver();
-    const position = source.position();
-    if (multiLine !== undefined && !multiLine.holding && position !== undefined)
-      this.#unconfirmed.push({ batch: this.#batch, position, given: this.#given });
+    if (multiLine !== undefined) this.#note(multiLine.oldest?.place ?? this.#place());
     this.#say(this.#sinkProblem());
+  }
+
+  #place(): Place {
+    return { position: this.#parts.source.position(), given: this.#given };
+  }
+
+  /** The sinks were given everything before this place. */
+  #note(place: Place): void {
+    const { position, given } = place;
+    if (position === undefined || place === this.#noted) return;
+    this.#noted = place;
+    this.#unconfirmed.push({ batch: this.#batch, position, given });
+    if (this.#unconfirmed.length > MAX_UNCONFIRMED) this.#unconfirmed.splice(MAX_UNCONFIRMED / 2, 1);
   }
 
   /** Waits until another batch may be given to the sinks. */
   async #untilHeld(): Promise<void> {
-    const over = (): boolean => this.#closed || (this.#stopping && (!this.#draining || this.#limit?.aborted === true));
+    const over = (): boolean =>
+      this.#closed || this.#stuck.size > 0 || (this.#stopping && (!this.#draining || this.#limit?.aborted === true));
     while (this.#given - this.#held + BATCH_BYTES > MAX_UNHELD_BYTES && !over()) {
       this.#confirm(true);
       if (this.#given - this.#held + BATCH_BYTES <= MAX_UNHELD_BYTES) return;
@@ -217,7 +266,7 @@ export class Pipeline {
   #take(line: Line): void {
     this.#lines += 1;
     this.#bytes += line.end - line.start;
-    if (this.#parts.multiLine !== undefined) this.#parts.multiLine.take(line, (event) => this.#collect(event));
+    if (this.#parts.multiLine !== undefined) this.#parts.multiLine.take(line, this.#before, (event) => this.#collect(event));
     else this.#collect(line);
   }
 
@@ -233,7 +282,8 @@ export class Pipeline {
     const lines = this.#collected;
     this.#collected = [];
     this.#batch += 1;
-    if (lines.length === 0) return;
+    // After its end a task's sinks get nothing more: a joined event may have waited for it.
+    if (lines.length === 0 || this.#closed) return;
     for (const line of lines) this.#given += line.end - line.start + 1;
     for (const sink of this.#parts.sinks) sink.write(lines, this.#batch);
   }
@@ -246,6 +296,8 @@ export class Pipeline {
 
   /** Tells the newest position that every sink has delivered; `urgent` also has it sent on at once, and whatever was told before. */
   #confirm(urgent = false): void {
+    // What the sinks have dropped at their end is not delivered.
+    if (this.#closed) return;
     let confirmed = Number.POSITIVE_INFINITY;
     for (const sink of this.#parts.sinks) confirmed = Math.min(confirmed, sink.confirmed());
     let last: Unconfirmed | undefined;

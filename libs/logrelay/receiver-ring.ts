@@ -61,9 +61,12 @@ export class StreamRing implements Transport, StreamGroup {
     // A member may answer to what it is given at once.
     if (this.#flushing || this.#closed) return;
     this.#flushing = true;
-    this.#queue = this.#queue.filter(({ cancelled }) => !cancelled);
-    if (this.#queue.length > 0) this.#distribute();
-    this.#flushing = false;
+    try {
+      this.#queue = this.#queue.filter(({ cancelled }) => !cancelled);
+      if (this.#queue.length > 0) this.#distribute();
+    } finally {
+      this.#flushing = false;
+    }
   }
 
   close(): void {

@@ -1,13 +1,25 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { createSocket } from "node:dgram";
-import { appendFileSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
 import { freePort, tempDir, waitFor } from "@berth/test-harness";
+import { LastOutput } from "./last-output.ts";
 import { LogRelay, type RelayEvents } from "./relay.ts";
 import type { FollowRequest, LastLogs, LogPosition } from "./types.ts";
 
@@ -353,6 +365,49 @@ test("a file sink with a plain name writes to the sandbox, both streams in one, 
   assert.equal(statistics?.sinks[1]?.dropped["cannot be written"], 2);
 });
 
+test("nothing is appended to what a task has linked into its sandbox", async () => {
+  await using folder = await tempDir("lr");
+  writeFileSync(join(folder.path, "c.log"), record("one\n") + record("two\n"));
+  writeFileSync(join(folder.path, "passwd"), "");
+  linkSync(join(folder.path, "passwd"), join(folder.path, "all.log"));
+  const { relay } = relayWith();
+
+  relay.follow(request(folder.path, { sinks: [{ type: "file", path: "all.log" }] }));
+  const statistics = await relay.stop({ ...drain, deadline: soon() });
+  relay.close();
+
+  assert.equal(readFileSync(join(folder.path, "passwd"), "utf8"), "");
+  assert.equal(statistics?.sinks[0]?.dropped["cannot be written"], 2);
+  assert.match(statistics?.sinks[0]?.problem ?? "", /another name/);
+});
+
+test("a file of which no old ones are kept begins anew at its size; what cannot be rotated is written on", async () => {
+  await using folder = await tempDir("lr");
+  const line = (i: number): string => `${i} ${"x".repeat(99)}\n`;
+  writeFileSync(join(folder.path, "c.log"), Array.from({ length: 3_000 }, (_, i) => record(line(i))).join(""));
+  mkdirSync(join(folder.path, "kept.log.1"));
+  const { relay } = relayWith();
+
+  relay.follow(
+    request(folder.path, {
+      sinks: [
+        { type: "file", path: "none.log", maxBytes: 60_000, keep: 0 },
+        { type: "file", path: "kept.log", maxBytes: 60_000, keep: 1 },
+      ],
+    }),
+  );
+  const statistics = await relay.stop({ ...drain, deadline: soon() });
+  relay.close();
+
+  assert.ok(statSync(join(folder.path, "none.log")).size <= 60_000);
+  assert.match(readFileSync(join(folder.path, "none.log"), "utf8"), new RegExp(`${line(2_999)}$`));
+  assert.equal(readFileSync(join(folder.path, "kept.log"), "utf8").split("\n").length, 3_001);
+  assert.deepEqual(
+    statistics?.sinks.map(({ sent }) => sent),
+    [3_000, 3_000],
+  );
+});
+
 test("a sandbox file is rotated at its size, and a symbolic link is refused", async () => {
   await using folder = await tempDir("lr");
   mkdirSync(join(folder.path, "victim"));
@@ -402,6 +457,61 @@ test("last logs copy what is newer, the end of it where it is too much, and tell
   relay.close();
 });
 
+test("the last lines of a command task are those at the end of its files, however long these are", async () => {
+  await using folder = await tempDir("lr");
+  const [stdoutPath, stderrPath] = [join(folder.path, "stdout"), join(folder.path, "stderr")];
+  const ask = { taskKey: "t", source: { kind: "text", stdoutPath, stderrPath }, since: 0, alreadyInSandbox: true } as const;
+  const { relay } = relayWith();
+  const sandbox = { stdoutPath, stderrPath, writable: true };
+  assert.deepEqual((await relay.lastLogs({ ...ask, sandbox })).lines, []);
+  // A terabyte without a line feed.
+  writeFileSync(stdoutPath, "");
+  truncateSync(stdoutPath, 2 ** 40);
+  appendFileSync(stdoutPath, `\n${"z".repeat(20_000)}\n\nlast but one\nlast`);
+  writeFileSync(stderrPath, "\nerror 1\nerror 2\n");
+
+  const { lines } = await relay.lastLogs({ ...ask, sandbox, lines: 4 });
+  const { lines: more } = await relay.lastLogs({ ...ask, sandbox });
+
+  assert.deepEqual(lines, ["last but one", "last", "error 1", "error 2"]);
+  assert.deepEqual(more, ["z".repeat(16 * 1024), ...lines]);
+  relay.close();
+});
+
+test("what is newer is found in a large log without reading what is older", async () => {
+  await using folder = await tempDir("lr");
+  const { source, sandbox } = request(folder.path);
+  const path = join(folder.path, "c.log");
+  // Had it been read, it would be there: a line is not looked at for its time once one was new enough.
+  const before = record("new, but before the old\n").replace("2026", "2027");
+  const old = Array.from({ length: 40_000 }, (_, i) => record(`old ${i} ${"x".repeat(100)}\n`)).join("");
+  clock += 60_000;
+  const since = clock + 1;
+  const recent = Array.from({ length: 100 }, (_, i) => record(`new ${i}\n`)).join("");
+  writeFileSync(path, before + old + recent);
+  const { relay } = relayWith();
+  assert.ok(sandbox);
+
+  const last = await relay.lastLogs({ taskKey: "t", source, sandbox, since, alreadyInSandbox: false });
+  relay.close();
+
+  assert.equal(last.truncated, false);
+  assert.equal(readFileSync(sandbox.stdoutPath, "utf8"), Array.from({ length: 100 }, (_, i) => `new ${i}\n`).join(""));
+});
+
+test("of millions of empty lines none costs an object of its own", { timeout: 60_000 }, async () => {
+  const lines = 2_000_000;
+  const output = new LastOutput(1_000_000);
+  const before = process.memoryUsage().heapUsed;
+  const [empty, other] = [Buffer.from("\n"), Buffer.from("x\n")];
+  for (let i = 0; i < lines; i++) output.add(i % 2 === 0 ? "stdout" : "stderr", i % 2 === 0 ? empty : other);
+
+  assert.ok(process.memoryUsage().heapUsed - before < 50 * 1024 * 1024);
+  assert.ok(output.truncated);
+  assert.ok(Math.abs(output.of("stdout").length - 333_333) <= 1);
+  assert.equal(output.of("stderr").toString(), "x\n".repeat(output.of("stderr").length / 2));
+});
+
 test("what a task puts in the place of its output is not read: symbolic links, FIFOs, folders, also under names of rotated files", async () => {
   await using folder = await tempDir("lr");
   const secret = join(folder.path, "secret");
@@ -446,6 +556,33 @@ test("a packed part that cannot be unpacked is a counted gap", async () => {
 
   assert.equal(readFileSync(join(folder.path, "stdout"), "utf8"), "oldest\nnewest\n");
   assert.deepEqual([statistics?.gaps, statistics?.lastGap?.includes("c.log.1.gz cannot be unpacked")], [1, true]);
+});
+
+test("reading along a sandbox shows no file by a hard link, and unpacks no more than is good for the other tasks", async () => {
+  await using folder = await tempDir("lr");
+  const secret = join(folder.path, "secret");
+  const stdoutPath = join(folder.path, "stdout");
+  writeFileSync(secret, "secret\n");
+  linkSync(secret, `${stdoutPath}.3`);
+  writeFileSync(`${stdoutPath}.2.gz`, gzipSync(Buffer.alloc(20 * 1024 * 1024, "bomb\n")));
+  const liar = gzipSync("short\n");
+  liar.writeUInt32LE(1_000_000, liar.length - 4);
+  writeFileSync(`${stdoutPath}.1.gz`, liar);
+  writeFileSync(stdoutPath, "own\n");
+  const { relay } = relayWith();
+
+  const id = await relay.readOpen({ source: { kind: "text", stdoutPath, stderrPath: join(folder.path, "stderr") }, tail: 10 });
+  const lines = await relay.readNext({ id });
+  relay.readClose({ id });
+
+  assert.deepEqual(
+    lines.map(({ bytes }) => Buffer.from(bytes).toString()),
+    ["own"],
+  );
+  rmSync(stdoutPath);
+  linkSync(secret, stdoutPath);
+  await assert.rejects(relay.readOpen({ source: { kind: "text", stdoutPath, stderrPath: join(folder.path, "stderr") } }), /another name/);
+  relay.close();
 });
 
 test("files that are gone before anybody looked are counted; one that was seen is read to its end all the same", async () => {
@@ -507,6 +644,53 @@ test("the sinks are never given more than 64 KiB beyond the position that is hel
   assert.equal(stopped?.lines, 20_000);
 });
 
+test("nor are they of the two files of a command task", async () => {
+  await using folder = await tempDir("lr");
+  const [stdoutPath, stderrPath] = [join(folder.path, "stdout"), join(folder.path, "stderr")];
+  for (const path of [stdoutPath, stderrPath]) writeFileSync(path, "");
+  const held: Array<() => void> = [];
+  const events = {
+    positions: () => new Promise<void>((resolve) => held.push(resolve)),
+    output: () => {},
+    problem: () => {},
+    log: () => {},
+  };
+  const slow = new LogRelay({ docker }, events);
+  const source = { kind: "text", stdoutPath, stderrPath } as const;
+  slow.follow(request(folder.path, { source, sinks: [{ type: "file", path: "all" }] }));
+  await waitFor(() => slow.stats().tasks.length === 1);
+  const write = (length: number): void => {
+    const bytes = Buffer.from(`${"x".repeat(63)}\n`.repeat(length / 64));
+    for (const path of [stdoutPath, stderrPath]) appendFileSync(path, bytes);
+  };
+
+  write(64);
+  await waitFor(() => held.length === 1);
+  write(65_536);
+  write(65_536);
+  for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
+  await waitFor(() => statSync(join(folder.path, "all")).size > 128);
+  for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
+
+  const { size } = statSync(join(folder.path, "all"));
+  assert.ok(size <= 64 * 1024, `${size} bytes beyond the position`);
+  slow.close();
+});
+
+test("zeros in the middle of a log file, as after a loss of power, cost no other line", async () => {
+  await using folder = await tempDir("lr");
+  const torn = record("torn \t off\n").replace("off", `${"\0".repeat(100)}off`);
+  writeFileSync(join(folder.path, "c.log"), record("one\n") + torn + record("three\n"));
+  const { relay } = relayWith();
+
+  relay.follow(request(folder.path));
+  const statistics = await relay.stop({ ...drain, deadline: soon() });
+  relay.close();
+
+  assert.equal(statistics?.lines, 3);
+  assert.match(readFileSync(join(folder.path, "stdout"), "utf8"), /^one\ntorn .*off\nthree\n$/);
+});
+
 test("a task that ends before its output was read for the first time loses none of it", async () => {
   await using folder = await tempDir("lr");
   writeFileSync(join(folder.path, "c.log"), record("all of it\n"));
@@ -541,6 +725,56 @@ test("a worker that does not take its output holds the position back, and the so
   assert.deepEqual((await stopped)?.sinks[0]?.dropped, {});
   assert.equal(given().match(/^line \d+/gm)?.length, 5_000);
   relay.close();
+});
+
+test("what a task that is handed over had given to nobody yet is not told as delivered", async () => {
+  await using folder = await tempDir("lr");
+  writeFileSync(join(folder.path, "c.log"), Array.from({ length: 5_000 }, (_, i) => record(`line ${i}\n`)).join(""));
+  const { relay, told } = relayWith();
+  const slow = { type: "json-udp", address: `127.0.0.1:${await freePort()}`, rate: 1 } as const;
+  relay.follow(request(folder.path, { sinks: [slow] }));
+  await waitFor(() => (relay.stats().tasks[0]?.sinks[0]?.queuedBytes ?? 0) >= 64 * 1024);
+
+  await relay.stop({ taskKey: "t", drain: false, deadline: soon() });
+  for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
+  relay.close();
+
+  assert.equal(told.positions.size, 0);
+});
+
+test("a task's end reads all of its output although a receiver takes nothing just now", async () => {
+  await using folder = await tempDir("lr");
+  writeFileSync(join(folder.path, "c.log"), Array.from({ length: 5_000 }, (_, i) => record(`line ${i}\n`)).join(""));
+  const { relay } = relayWith();
+  const slow = { type: "json-udp", address: `127.0.0.1:${await freePort()}`, rate: 1 } as const;
+  relay.follow(request(folder.path, { sinks: [slow] }));
+  await waitFor(() => (relay.stats().tasks[0]?.sinks[0]?.queuedBytes ?? 0) >= 64 * 1024);
+
+  const stopped = await relay.stop({ ...drain, deadline: Date.now() + 4_000 });
+  relay.close();
+
+  assert.equal(stopped?.lines, 5_000);
+  assert.equal(stopped?.gaps, 0);
+  const { sent = 0, left = 0, dropped } = stopped?.sinks[0] ?? {};
+  assert.deepEqual([sent + left, dropped], [5_000, {}]);
+});
+
+test("a task's end goes on at the pace of a worker that is slow but takes its output", async () => {
+  await using folder = await tempDir("lr");
+  const line = `${"x".repeat(990)}\n`;
+  writeFileSync(join(folder.path, "c.log"), Array.from({ length: 12_000 }, () => record(line)).join(""));
+  const { relay, told } = relayWith();
+  const sandbox = { stdoutPath: join(folder.path, "stdout"), stderrPath: join(folder.path, "stderr"), writable: false };
+  relay.follow(request(folder.path, { sandbox }));
+  const worker = setInterval(() => {
+    const next = told.output.shift();
+    if (next !== undefined) relay.outputTaken(next);
+  }, 15);
+
+  const stopped = await relay.stop({ ...drain, deadline: soon() }).finally(() => clearInterval(worker));
+  relay.close();
+
+  assert.deepEqual([stopped?.sinks[0]?.sent, stopped?.sinks[0]?.dropped], [12_000, {}]);
 });
 
 test("last output of more than the worker is given at a time comes whole by pipe, and is given before the answer", async () => {

@@ -3,16 +3,18 @@ import type { DockerEndpoint } from "@berth/runtime/docker/engine-types";
 import { ConsulAddresses } from "./consul-addresses.ts";
 import { DatagramSockets } from "./datagram-sockets.ts";
 import { DatagramTransport } from "./datagram-transport.ts";
+import { Descriptors } from "./descriptors.ts";
 import { EndedTotals } from "./ended-totals.ts";
 import { AppendFile, type ByteTarget, FileSink } from "./file-sink.ts";
 import { copyLastLogs } from "./last-logs.ts";
 import { LeftBehind } from "./left-behind.ts";
+import { loadLibc } from "./libc.ts";
 import { LogReader } from "./log-reader.ts";
 import { logstashRecord } from "./logstash-record.ts";
 import { MultiLine } from "./multi-line.ts";
 import { openSource } from "./open-source.ts";
 import { OutputTarget } from "./output-target.ts";
-import { Pipeline } from "./pipeline.ts";
+import { Pipeline, type Place } from "./pipeline.ts";
 import { PushedSource } from "./pushed-source.ts";
 import { type AddressList, DatagramRing, fixedAddresses, StreamRing } from "./receiver-ring.ts";
 import { jsonRecord, syslogRecord } from "./records.ts";
@@ -45,6 +47,8 @@ export interface RelayStart {
   docker: DockerEndpoint;
   /** How long lines of a task that is over may wait for their receiver, milliseconds. Default 2 minutes. */
   keepLeftMs?: number;
+  /** Of {@link Descriptors}: where the thread notes its sockets for whoever comes after it. */
+  descriptors?: SharedArrayBuffer;
 }
 
 export interface RelayEvents {
@@ -88,12 +92,16 @@ export class LogRelay implements LogThreadMethods {
   #positionsTimer: NodeJS.Timeout | undefined;
   #nextId = 1;
 
-  constructor({ docker, keepLeftMs }: RelayStart, events: RelayEvents) {
+  constructor({ docker, keepLeftMs, descriptors }: RelayStart, events: RelayEvents) {
     this.#docker = docker;
     const settled = this.#ended.addLate.bind(this.#ended);
     this.#left = new LeftBehind({ settled, ...(keepLeftMs === undefined ? {} : { keepMs: keepLeftMs }) });
     this.#events = events;
-    this.#sockets = new DatagramSockets((line) => events.log(line));
+    const noted = new Descriptors(descriptors);
+    this.#sockets = new DatagramSockets(
+      (line) => events.log(line),
+      async () => noted.noted(await loadLibc()),
+    );
   }
 
   follow(request: FollowRequest): void {
@@ -191,7 +199,7 @@ export class LogRelay implements LogThreadMethods {
           this.#events.log({ level: "warn", fields: { taskKey, reason }, message: "some of a task's output is lost" });
         };
         const gaps: string[] = [];
-        const multiLine = options.multiLine === undefined ? undefined : new MultiLine(options.multiLine);
+        const multiLine = options.multiLine === undefined ? undefined : new MultiLine<Place>(options.multiLine, maxLineBytes);
         const opened = await openSource({
           source,
           docker: this.#docker,

@@ -2,7 +2,7 @@ import type { LeftBehind } from "./left-behind.ts";
 import type { Line } from "./line.ts";
 import { FrameWriter, type LineFormatter } from "./records.ts";
 import { type Sink, SinkCounters } from "./sink.ts";
-import type { Parcel, Transport } from "./transport.ts";
+import { type Parcel, REFUSED, type Transport } from "./transport.ts";
 import type { SinkConfig, SinkStatistics } from "./types.ts";
 
 const DEFAULT_QUEUE = 4 * 1024 * 1024;
@@ -40,6 +40,8 @@ export class RemoteSink implements Sink {
   readonly #countResent = (lines: number): void => {
     this.#resent += lines;
   };
+  /** They stay among those that were sent: a count of the metrics never goes down. */
+  readonly #countRefused = (lines: number): void => this.counters.drop(REFUSED, lines);
 
   constructor(options: RemoteSinkOptions) {
     this.name = options.name;
@@ -70,6 +72,7 @@ export class RemoteSink implements Sink {
       cancelled: false,
       done: (sent, lost, reason) => this.#done(parcel, sent, lost, reason),
       resent: this.#countResent,
+      refused: this.#countRefused,
     };
     this.#waiting.set(parcel, { batch, bytes: bytes.length });
     this.#queued += bytes.length;

@@ -20,6 +20,8 @@ interface Entry {
   length: number;
   frames: number;
   resent: Parcel["resent"];
+  refused: Parcel["refused"];
+  tries: number;
 }
 
 /**
@@ -34,7 +36,7 @@ export class ResendWindow {
   #filled = 0;
 
   /** Keeps what the kernel took at this moment (performance.now()), and forgets what is too old or too much. */
-  keep({ bytes, ends, resent }: Parcel, at: number): void {
+  keep({ bytes, ends, resent, refused, tries = 1 }: Parcel, at: number): void {
     const chunk = this.#chunkFor(bytes);
     const start = chunk === this.#current ? this.#filled : 0;
     if (chunk === this.#current) {
@@ -42,7 +44,7 @@ export class ResendWindow {
       this.#filled += bytes.length;
     }
     chunk.used += 1;
-    this.#entries.push({ at, chunk, start, length: bytes.length, frames: ends.length, resent });
+    this.#entries.push({ at, chunk, start, length: bytes.length, frames: ends.length, resent, refused, tries });
     this.#bytes += bytes.length;
     let old = 0;
     for (const entry of this.#entries) {
@@ -87,7 +89,16 @@ export class ResendWindow {
 }
 
 /** Goes on nobody's account: its sink has counted it, and may be closed. */
-function parcelOf({ chunk, start, length, frames, resent }: Entry): Parcel {
+function parcelOf({ chunk, start, length, frames, resent, refused, tries }: Entry): Parcel {
   const bytes = Buffer.from(chunk.bytes.subarray(start, start + length));
-  return { bytes, ends: [length], next: 0, cancelled: false, done: () => {}, resent: () => resent?.(frames) };
+  return {
+    bytes,
+    ends: [length],
+    next: 0,
+    cancelled: false,
+    done: () => {},
+    resent: () => resent?.(frames),
+    refused: () => refused?.(frames),
+    tries,
+  };
 }

@@ -4,6 +4,8 @@ import { gunzipSync } from "node:zlib";
 
 /** More than this is not unpacked into memory; its lines are a counted gap. */
 const MAX_UNPACKED = 512 * 1024 * 1024;
+/** The same of what a task may have packed: it unpacks on the thread that serves all tasks. */
+const MAX_FOREIGN_UNPACKED = 16 * 1024 * 1024;
 /** Whoever writes the log may put any number of files beside it: only so many of the newest are looked at. */
 const MAX_SEGMENTS = 1000;
 /** Where gzip says how much is packed. */
@@ -23,23 +25,29 @@ export class Segment {
   /** Why a packed file cannot be read; it counts as empty then. */
   problem: string | undefined;
   readonly #fd: number;
+  readonly #mostUnpacked: number;
   #unpacked: Buffer | undefined;
 
-  private constructor(name: string, inode: string, fd: number, packed: boolean) {
+  private constructor(name: string, inode: string, fd: number, foreign: boolean) {
+    const packed = name.endsWith(".gz");
     this.name = name;
     this.inode = packed ? "" : inode;
     this.packed = packed;
     this.#fd = fd;
+    this.#mostUnpacked = foreign ? MAX_FOREIGN_UNPACKED : MAX_UNPACKED;
   }
 
-  /** Throws ENOENT when rotation was faster, {@link NotRegularError} for anything but a regular file. */
-  static open(path: string): Segment {
+  /**
+   * Throws ENOENT when rotation was faster, {@link NotRegularError} for anything but a regular file. Of a `foreign` one, which a task
+   * may have put there, less is unpacked, and it must have no other name: a hard link to a file that the task must not read.
+   */
+  static open(path: string, foreign = false): Segment {
     // A FIFO without a writer would hold up the open without O_NONBLOCK.
     const fd = openFile(path);
     const stat = fstatSync(fd, { bigint: true });
-    if (stat.isFile()) return new Segment(path, String(stat.ino), fd, path.endsWith(".gz"));
+    if (stat.isFile() && !(foreign && stat.nlink > 1n)) return new Segment(path, String(stat.ino), fd, foreign);
     closeSync(fd);
-    throw new NotRegularError(path);
+    throw new NotRegularError(path, stat.isFile() ? "has another name (a hard link)" : undefined);
   }
 
   size(): number {
@@ -65,7 +73,8 @@ export class Segment {
   read(target: Buffer, position: number): number {
     if (!this.packed) return readSync(this.#fd, target, 0, target.length, position);
     const all = this.#content();
-    return all.copy(target, 0, position, Math.min(all.length, position + target.length));
+    // Its end may be nearer than it says itself.
+    return position >= all.length ? 0 : all.copy(target, 0, position, Math.min(all.length, position + target.length));
   }
 
   /** The last bytes before `position`. */
@@ -90,10 +99,11 @@ export class Segment {
     if (this.#unpacked !== undefined) return this.#unpacked;
     try {
       const { size } = fstatSync(this.#fd);
-      if (size > MAX_UNPACKED) throw new Error(`it has more than ${MAX_UNPACKED} bytes`);
+      const most = this.#mostUnpacked;
+      if (size > most) throw new Error(`it has more than ${most} bytes`);
       const packed = Buffer.allocUnsafeSlow(size);
       const length = readSync(this.#fd, packed, 0, size, 0);
-      this.#unpacked = gunzipSync(packed.subarray(0, length), { maxOutputLength: MAX_UNPACKED });
+      this.#unpacked = gunzipSync(packed.subarray(0, length), { maxOutputLength: most });
       return this.#unpacked;
     } catch (error) {
       this.problem = `${this.name} cannot be unpacked: ${(error as Error).message}`;
@@ -106,8 +116,8 @@ export class Segment {
 export class NotRegularError extends Error {
   override readonly name = "NotRegularError";
 
-  constructor(path: string) {
-    super(`${path} is not a regular file and is not read`);
+  constructor(path: string, why = "is not a regular file") {
+    super(`${path} ${why} and is not read`);
   }
 }
 

@@ -16,6 +16,8 @@ class Receiver implements AsyncDisposable {
   connections = 0;
   /** What becomes of a new connection. */
   mode: "read" | "pause" | "close" = "read";
+  /** A line with this in it ends its connection: too long, or no frame that it knows. */
+  refuses: string | undefined;
   #server: Server | undefined;
 
   private constructor(port: number) {
@@ -71,7 +73,10 @@ class Receiver implements AsyncDisposable {
     const read = (text: string): void => {
       const lines = (rest + text).split("\n");
       rest = lines.pop() ?? "";
-      for (const line of lines) this.messages.push((JSON.parse(line) as { message: string }).message);
+      for (const line of lines) {
+        if (this.refuses !== undefined && line.includes(this.refuses)) return void socket.destroy();
+        this.messages.push((JSON.parse(line) as { message: string }).message);
+      }
     };
     socket.on("data", read);
     if (this.mode === "pause") socket.pause();
@@ -233,6 +238,23 @@ test("a door behind which nobody is takes no lines: they wait, and come when som
   assert.equal(sender.dropped, 0);
 });
 
+test("a line that a receiver ends each connection for is given up and counted; what comes after it arrives", async () => {
+  await using receiver = await Receiver.start();
+  receiver.refuses = "poison";
+  using sender = await Sender.start({ addresses: [receiver.address] });
+  sender.write(10);
+  await waitFor(() => missing(10, receiver).length === 0);
+
+  sender.write(1, " poison");
+  await waitFor(() => receiver.connections > 2);
+  sender.write(10);
+
+  const late = Array.from({ length: 10 }, (_, index) => 11 + index);
+  await waitFor(() => !missing(21, receiver).some((number) => late.includes(number)), { deadline: 60_000 });
+  assert.ok((sender.sink.dropped["refused by the receiver"] ?? 0) >= 1);
+  assert.ok(sender.sink.sent + sender.dropped >= 21);
+});
+
 test("several receivers share the lines; one that breaks leaves its own to the others and gets its share when it is back", async () => {
   await using one = await Receiver.start();
   await using two = await Receiver.start();
@@ -351,6 +373,31 @@ test("receivers that Consul knows: lines wait for the first, a new one gets its 
 
   await waitFor(() => missing(sender.written, one, two).length === 0, { what: "all lines" });
   assert.equal(sender.dropped, 0);
+});
+
+test("an instance that Consul knows with a port that is none takes no lines from the others", { skip: skipWithout("consul") }, async () => {
+  await using consul = await startConsul();
+  await using one = await Receiver.start();
+  for (const [id, port] of Object.entries({ wrong: 70_000, one: one.port })) {
+    const body = JSON.stringify({ ID: id, Name: "logstash", Address: "127.0.0.1", Port: port });
+    const { ok } = await fetch(`${consul.address}/v1/agent/service/register`, { method: "PUT", body });
+    assert.ok(ok);
+  }
+  using sender = await Sender.start({ discovery: { consulUrl: consul.address, service: "logstash", refreshMs: 100 } });
+
+  sender.write(50);
+
+  await waitFor(() => missing(50, one).length === 0);
+});
+
+test("a password in Consul's address is in no problem that is told", async () => {
+  const consulUrl = `http://user:hidden@127.0.0.1:${await freePort()}`;
+  using sender = await Sender.start({ discovery: { consulUrl, service: "logstash", refreshMs: 100 } });
+  sender.write(1);
+
+  await waitFor(() => /cannot be asked/.test(sender.sink.problem ?? ""));
+
+  assert.doesNotMatch(sender.sink.problem ?? "", /hidden/);
 });
 
 test("several UDP receivers share the lines; one that refuses is left to itself, and lines wait for the first that Consul names", {

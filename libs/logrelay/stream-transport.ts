@@ -1,7 +1,7 @@
 import { connect, type Socket } from "node:net";
 import { ResendWindow } from "./resend-window.ts";
 import { connectTls, tlsProblem } from "./tls-connection.ts";
-import { type Parcel, RETRY_MS, splitAddress, type Transport } from "./transport.ts";
+import { type Parcel, REFUSED, RETRY_MS, splitAddress, type Transport } from "./transport.ts";
 import type { TlsOptions } from "./types.ts";
 
 const CONNECT_MS = 10_000;
@@ -14,6 +14,12 @@ const SILENT_BESIDE_OTHERS_MS = 3_000;
 const IN_FLIGHT = 256 * 1024;
 /** A receiver that broke sooner than this must hold a connection for as long before it gets anything new. */
 const PROOF_MS = 1_000;
+/**
+ * What was sent so often goes only to a receiver that has held the connection for a moment: then it is not merely away. What was sent
+ * this often, and broke each connection, is what the receiver does not bear, and would keep everything else from it.
+ */
+const CAREFUL_TRIES = 3;
+const MOST_TRIES = 6;
 const FIRST_DELAY_MS = 100;
 const LAST_DELAY_MS = 5 * RETRY_MS;
 /** Errors after which the kernel may have held unacknowledged bytes for long. */
@@ -61,6 +67,7 @@ export class StreamTransport implements Transport {
   #closed = false;
   #retry: NodeJS.Timeout | undefined;
   #proof: NodeJS.Timeout | undefined;
+  #calm: NodeJS.Timeout | undefined;
   #stall: NodeJS.Timeout | undefined;
   #delay = FIRST_DELAY_MS;
   problem: string | undefined;
@@ -101,6 +108,7 @@ export class StreamTransport implements Transport {
     this.#closed = true;
     clearTimeout(this.#retry);
     clearTimeout(this.#proof);
+    clearTimeout(this.#calm);
     this.#socket?.destroySoon();
   }
 
@@ -145,6 +153,7 @@ export class StreamTransport implements Transport {
     const socket = this.#socket;
     if (socket === undefined || this.#connectedAt === undefined) return;
     while (this.#inFlightBytes < IN_FLIGHT) {
+      if (this.#mustBeCalm(this.#connectedAt)) return;
       const parcel = this.#again.shift() ?? (this.#unproven ? undefined : this.#queue.shift());
       if (parcel === undefined) break;
       if (!parcel.cancelled) this.#write(socket, parcel);
@@ -152,7 +161,17 @@ export class StreamTransport implements Transport {
     if (this.takes) this.#options.group?.ready();
   }
 
+  /** The next parcel is one that may have broken connections, and this one is too young to tell whether it was that. */
+  #mustBeCalm(connectedAt: number): boolean {
+    const rest = connectedAt + PROOF_MS - performance.now();
+    if ((this.#again[0]?.tries ?? 0) < CAREFUL_TRIES || rest <= 0) return false;
+    clearTimeout(this.#calm);
+    this.#calm = setTimeout(() => this.#flush(), rest + 1).unref();
+    return true;
+  }
+
   #write(socket: Socket, parcel: Parcel): void {
+    parcel.tries = (parcel.tries ?? 0) + 1;
     if (this.#inFlight.length === 0) {
       this.#progressAt = performance.now();
       this.#watch(socket);
@@ -196,6 +215,7 @@ export class StreamTransport implements Transport {
     this.#opening = false;
     this.#connectedAt = undefined;
     clearTimeout(this.#proof);
+    clearTimeout(this.#calm);
     clearTimeout(this.#stall);
     if (lived !== undefined && lived < PROOF_MS) this.#unproven = true;
     if (lived !== undefined && lived >= LAST_DELAY_MS) this.#delay = FIRST_DELAY_MS;
@@ -225,7 +245,11 @@ export class StreamTransport implements Transport {
   #undelivered(now: number, silent: boolean): Parcel[] {
     const until = this.#inFlight.length > 0 ? this.#progressAt : now;
     const open = this.#inFlight.filter(({ cancelled }) => !cancelled);
-    const parcels = [...this.#delivered.take(silent ? undefined : until), ...open];
+    const delivered = this.#delivered.take(silent ? undefined : until);
+    const spent = ({ tries = 0 }: Parcel): boolean => !silent && tries >= MOST_TRIES;
+    for (const parcel of delivered.filter(spent)) parcel.refused?.(parcel.ends.length);
+    for (const parcel of open.filter(spent)) parcel.done(0, parcel.ends.length, REFUSED);
+    const parcels = [...delivered, ...open].filter((parcel) => !spent(parcel));
     for (const parcel of parcels) parcel.resent?.(parcel.ends.length);
     this.#inFlight = [];
     this.#inFlightBytes = 0;

@@ -1,12 +1,13 @@
 import { closeSync, constants, fstatSync, openSync, readdirSync, readSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { BATCH_BYTES as FILE_BATCH } from "./file-follower.ts";
 import type { Line } from "./line.ts";
 import { listSegments } from "./segments.ts";
 import { PlainDecoder } from "./text-decoder.ts";
 import type { StreamName, TextPlace } from "./types.ts";
 
-/** How much of a stream is read and relayed at a time: of both, what may come twice after a crash. */
-const BATCH_BYTES = 32 * 1024;
+/** How much of a stream is read and relayed at a time: of both together no more than of a container's log. */
+const BATCH_BYTES = FILE_BATCH / 2;
 /** Enough of the bytes before a place to tell a file that was cut off and filled again from the one that was read. */
 const TAIL_BYTES = 64;
 /** The owner of a sandbox may put a link, a FIFO or a device where its output was: none is followed, none is waited for. */
@@ -20,6 +21,8 @@ interface OpenFile {
   device: string;
   inode: string;
   size: number;
+  /** It has another name: it may be a file that the task must not read. */
+  linked: boolean;
 }
 
 /** Opens a file in a sandbox; undefined for what is not there, may not be read, or is no regular file. */
@@ -32,7 +35,7 @@ function openSandboxFile(path: string): OpenFile | undefined {
     throw error;
   }
   const stat = fstatSync(fd, { bigint: true });
-  if (stat.isFile()) return { fd, device: String(stat.dev), inode: String(stat.ino), size: Number(stat.size) };
+  if (stat.isFile()) return { fd, device: String(stat.dev), inode: String(stat.ino), size: Number(stat.size), linked: stat.nlink > 1n };
   closeSync(fd);
   return undefined;
 }
@@ -168,7 +171,20 @@ export class TextFile {
     const dated = readdirSync(dirname(path)).filter((name) => name.startsWith(`${basename(path)}-`));
     const all = [...dated.sort().map((name) => join(dirname(path), name)), ...listSegments(path)];
     const plain = all.filter((name) => !name.endsWith(".gz"));
-    return plain.slice(-MAX_FILES).flatMap((name) => openSandboxFile(name) ?? []);
+    const files: OpenFile[] = [];
+    try {
+      for (const name of plain.slice(-MAX_FILES)) {
+        const file = openSandboxFile(name);
+        if (file === undefined) continue;
+        // The one that is known by its inode is the process's own output.
+        if (file.linked && file.inode !== this.#inode) closeSync(file.fd);
+        else files.push(file);
+      }
+    } catch (error) {
+      for (const { fd } of files) closeSync(fd);
+      throw error;
+    }
+    return files;
   }
 
   #decode(from: number, to: number, emit: (line: Line) => void): void {

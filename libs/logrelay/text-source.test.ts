@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { appendFileSync, copyFileSync, renameSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import { appendFileSync, copyFileSync, linkSync, renameSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { tempDir, waitFor } from "@berth/test-harness";
@@ -223,6 +223,21 @@ test("neither a link nor a FIFO nor a folder in the sandbox is followed, read or
     false,
   );
   reader.close();
+});
+
+test("a hard link under the name of an old part is not read", async () => {
+  await using stage = await stageWith("x\n");
+  writeFileSync(stage.path("secret"), "not for the task's eyes\n");
+  linkSync(stage.path("secret"), stage.path("stdout.1"));
+  const files = [{ stream: "stdout", path: stage.path("stdout") }] as const;
+  const reader = new TextSource({ files, maxLineBytes: 1024, relayed: false, onGap: () => {} });
+  reader.open();
+
+  const lines: string[] = [];
+  while (reader.read((line) => lines.push(line.buffer.toString("utf8", line.start, line.end))));
+  reader.close();
+
+  assert.deepEqual(lines, ["x"]);
 });
 
 test("a quiet file wakes the reader when it grows", async () => {

@@ -20,6 +20,10 @@ export interface Parcel {
   done(delivered: number, lost: number, reason: string): void;
   /** So many frames go out once more, because a connection broke and nobody knows whether they had arrived. */
   resent?(frames: number): void;
+  /** So many frames that were counted as delivered are given up: the receiver breaks each connection that brings them. */
+  refused?(frames: number): void;
+  /** How often it was sent. */
+  tries?: number;
 }
 
 export function splitAddress(address: string): { host: string; port: number } {
@@ -31,3 +35,6 @@ export function splitAddress(address: string): { host: string; port: number } {
 
 /** How long a failed receiver is left alone. */
 export const RETRY_MS = 1_000;
+
+/** Why lines are lost that a receiver does not take. */
+export const REFUSED = "refused by the receiver";

@@ -30,6 +30,8 @@ export interface TaskLogsParts {
 const MAX_EARLY_BYTES = 8 * 1024 * 1024;
 /** What is still on its way when a task ends gets this long, milliseconds; then it is dropped and counted. */
 const DRAIN_BUDGET_MS = 5000;
+/** How long the last output of a task may be looked for in its log, milliseconds: what was found by then is copied. */
+const LAST_LOGS_MS = 8_000;
 const LOOK_MS = 200;
 
 /** The output of one task: relayed while it runs, and its end copied to the sandbox when it failed or was killed. */
@@ -119,15 +121,18 @@ export class TaskLogs implements LogPort {
       if (outcome.state === "TASK_FINISHED" || observed?.state !== "exited") return [];
       const source = await this.#findSource();
       if (source === undefined) return [];
-      const last = await lane.lastLogs({
-        taskKey: key,
-        source,
-        sandbox: this.#sandbox(),
-        // Counted from its end, which may have come while no supervisor was there.
-        since: Math.min(now(), observed.exit.finishedAt || now()) - options.logsSinceMs,
-        maxBytes: options.lastLogsBytes,
-        alreadyInSandbox: source.kind === "text" || this.#sandboxFollowed,
-      });
+      const last = await lane.lastLogs(
+        {
+          taskKey: key,
+          source,
+          sandbox: this.#sandbox(),
+          // Counted from its end, which may have come while no supervisor was there.
+          since: Math.min(now(), observed.exit.finishedAt || now()) - options.logsSinceMs,
+          maxBytes: options.lastLogsBytes,
+          alreadyInSandbox: source.kind === "text" || this.#sandboxFollowed,
+        },
+        AbortSignal.timeout(LAST_LOGS_MS),
+      );
       if (last.problem !== undefined)
         log.warn({ taskId: identity.taskId, problem: last.problem }, "the task's last output could not be copied whole");
       return last.lines;
