@@ -9,9 +9,11 @@ import { z } from "zod";
 import { TaskFailure } from "./task-failure.ts";
 
 const id = z.object({ value: z.string().min(1) });
-const number = z.union([z.number(), z.literal("Infinity").transform(() => Number.POSITIVE_INFINITY)]);
+/** JSON has a negative zero, which nothing behind this means to tell from zero. */
+const unsignedZero = (value: number): number => value + 0;
+const number = z.union([z.number().transform(unsignedZero), z.literal("Infinity").transform(() => Number.POSITIVE_INFINITY)]);
 const scalar = z.object({ value: number });
-const durationInfo = z.object({ nanoseconds: z.coerce.number().min(0) });
+const durationInfo = z.object({ nanoseconds: z.coerce.number().min(0).transform(unsignedZero) });
 const port = z.number().int().min(0).max(65535);
 
 export const Labels = z.object({ labels: z.array(z.object({ key: z.string(), value: z.string().default("") })).default([]) });

@@ -109,7 +109,8 @@ describe("with a dockerd that publishes ports", { skip: isRoot ? false : "networ
 
     await supervisor.run("afterStart", { ...task, pid });
 
-    assert.equal(await reaches({ namespace: host.name }, address, 80), true);
+    // The server in the container may just be starting.
+    await waitFor(() => reaches({ namespace: host.name }, address, 80), { what: "the gateway's way in" });
     assert.equal(await reaches(host.stranger, host.address, 8001), false);
     await remove(id);
     await supervisor.run("afterStop", { ...task, stop: ENDED });

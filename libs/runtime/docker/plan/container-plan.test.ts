@@ -295,6 +295,7 @@ test("the grace period: kill policy, stop-timeout parameter, setting", () => {
   assert.equal(plan(dockerTask(stop, policy)).stopTimeoutMs, 1500);
   assert.equal(plan(dockerTask(stop)).stopTimeoutMs, 9000);
   assert.equal(plan(dockerTask(), { killTaskTimeoutMs: 0 }).stopTimeoutMs, 0);
+  assert.equal(plan(dockerTask({}, { kill_policy: { grace_period: { nanoseconds: -0 } } })).stopTimeoutMs, 0);
   assert.equal(plan(dockerTask({}, policy)).labels["berth.stop-timeout-ms"], "1500");
 });
 
