@@ -1,5 +1,6 @@
 import { closeSync, constants, fstatSync, ftruncateSync, lstatSync, openSync, renameSync, writeSync } from "node:fs";
 import { type Line, rawBytes } from "./line.ts";
+import { Outstanding } from "./outstanding.ts";
 import { FrameWriter, type LineFormatter } from "./records.ts";
 import { type Sink, SinkCounters } from "./sink.ts";
 import type { SinkStatistics, StreamName } from "./types.ts";
@@ -72,12 +73,6 @@ export interface ByteTarget {
   close(): void;
 }
 
-/** One more batch is taken while less than this waits for a worker to write it. */
-const HIGH_WATER = 64 * 1024;
-/** A worker that takes nothing for this long no longer holds up reading nor the position. */
-const PATIENCE_MS = 5_000;
-const LOOK_MS = 50;
-
 /** Writes lines to files at once, or has a worker write them: a batch is confirmed when that is done. */
 export class FileSink implements Sink {
   readonly name: string;
@@ -85,10 +80,8 @@ export class FileSink implements Sink {
   readonly #format: LineFormatter | undefined;
   readonly #counters: SinkCounters;
   readonly #writers = new Map<ByteTarget, FrameWriter>();
-  readonly #waiting = new Set<{ batch: number; bytes: number; lines: number }>();
-  #queued = 0;
-  #progress = performance.now();
-  #wake: Array<() => void> = [];
+  /** What a worker has to write. */
+  readonly #waiting = new Outstanding<{ lines: number }>();
 
   /** Without a formatter lines are written as they are, with their line feed. */
   constructor(type: "sandbox" | "file", name: string, target: (stream: StreamName) => ByteTarget, format?: LineFormatter) {
@@ -116,7 +109,7 @@ export class FileSink implements Sink {
       try {
         const taken = target.append(bytes);
         if (taken === undefined) this.#counters.sent += ends.length;
-        else this.#wait(taken, { batch, bytes: bytes.length, lines: ends.length });
+        else this.#wait(taken, batch, bytes.length, ends.length);
         this.#counters.problem = undefined;
       } catch (error) {
         this.#counters.drop("cannot be written", ends.length);
@@ -126,59 +119,37 @@ export class FileSink implements Sink {
   }
 
   confirmed(): number {
-    const first = this.#waiting.values().next().value;
-    return first === undefined || this.#stuck() ? Number.POSITIVE_INFINITY : first.batch - 1;
+    return this.#waiting.confirmed();
   }
 
-  async room(): Promise<void> {
-    while (this.#queued >= HIGH_WATER && !this.#stuck()) await this.progress();
+  room(): Promise<void> {
+    return this.#waiting.room(() => true);
   }
 
-  async drained(signal: AbortSignal): Promise<void> {
-    while (this.#waiting.size > 0 && !signal.aborted) await this.progress();
+  drained(signal: AbortSignal): Promise<void> {
+    return this.#waiting.allSettled(() => !signal.aborted);
   }
 
   progress(): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, LOOK_MS);
-      this.#wake.push(() => {
-        clearTimeout(timer);
-        resolve();
-      });
-    });
+    return this.#waiting.progress();
   }
 
   close(): void {
     for (const target of this.#writers.keys()) target.close();
-    for (const { lines } of this.#waiting) this.#counters.drop("not delivered in time", lines);
+    for (const { lines } of this.#waiting.items()) this.#counters.drop("not delivered in time", lines);
     this.#waiting.clear();
-    this.#queued = 0;
-    this.#changed();
   }
 
   statistics(): SinkStatistics {
-    return this.#counters.statistics(this.#queued);
+    return this.#counters.statistics(this.#waiting.bytes);
   }
 
-  #wait(taken: Promise<void>, entry: { batch: number; bytes: number; lines: number }): void {
-    if (this.#waiting.size === 0) this.#progress = performance.now();
-    this.#waiting.add(entry);
-    this.#queued += entry.bytes;
+  #wait(taken: Promise<void>, batch: number, bytes: number, lines: number): void {
+    const item = { lines };
+    this.#waiting.add(item, batch, bytes);
     void taken.then(() => {
-      if (!this.#waiting.delete(entry)) return;
-      this.#queued -= entry.bytes;
-      this.#counters.sent += entry.lines;
-      this.#progress = performance.now();
-      this.#changed();
+      if (this.#waiting.settle(item)) this.#counters.sent += lines;
     });
-  }
-
-  #stuck(): boolean {
-    return this.#waiting.size > 0 && performance.now() - this.#progress > PATIENCE_MS;
-  }
-
-  #changed(): void {
-    for (const wake of this.#wake.splice(0)) wake();
   }
 }
 

@@ -1,16 +1,12 @@
 import type { LeftBehind } from "./left-behind.ts";
 import type { Line } from "./line.ts";
+import { Outstanding } from "./outstanding.ts";
 import { FrameWriter, type LineFormatter } from "./records.ts";
 import { type Sink, SinkCounters } from "./sink.ts";
 import { type Parcel, REFUSED, type Transport } from "./transport.ts";
 import type { SinkConfig, SinkStatistics } from "./types.ts";
 
 const DEFAULT_QUEUE = 4 * 1024 * 1024;
-/** One more batch is taken while less than this waits: what may come twice after a crash. */
-const HIGH_WATER = 64 * 1024;
-/** A receiver that makes no progress for this long no longer holds up reading nor the position. */
-const PATIENCE_MS = 5_000;
-const LOOK_MS = 50;
 
 export interface RemoteSinkOptions {
   type: SinkConfig["type"];
@@ -30,10 +26,7 @@ export class RemoteSink implements Sink {
   readonly counters: SinkCounters;
   readonly #options: RemoteSinkOptions;
   readonly #writer = new FrameWriter();
-  readonly #waiting = new Map<Parcel, { batch: number; bytes: number }>();
-  #queued = 0;
-  #progress = performance.now();
-  #wake: Array<() => void> = [];
+  readonly #waiting = new Outstanding<Parcel>();
   #resent = 0;
   #left = 0;
   /** One for all parcels: it is kept for longer than they are, and must not hold them. */
@@ -61,10 +54,9 @@ export class RemoteSink implements Sink {
     }
     if (this.#writer.count === 0) return;
     const { bytes, ends } = this.#writer.take();
-    if (this.#queued + bytes.length > (this.#options.queueBytes ?? DEFAULT_QUEUE)) {
+    if (this.#waiting.bytes + bytes.length > (this.#options.queueBytes ?? DEFAULT_QUEUE)) {
       return this.counters.drop(transport.alive ? "queue full" : "receiver away", ends.length);
     }
-    if (this.#waiting.size === 0) this.#progress = performance.now();
     const parcel: Parcel = {
       bytes,
       ends,
@@ -74,33 +66,30 @@ export class RemoteSink implements Sink {
       resent: this.#countResent,
       refused: this.#countRefused,
     };
-    this.#waiting.set(parcel, { batch, bytes: bytes.length });
-    this.#queued += bytes.length;
+    this.#waiting.add(parcel, batch, bytes.length);
     transport.send(parcel);
   }
 
   confirmed(): number {
-    const first = this.#waiting.values().next().value;
-    if (first === undefined || this.#stuck()) return Number.POSITIVE_INFINITY;
-    return first.batch - 1;
+    return this.#waiting.confirmed();
   }
 
   progress(): Promise<void> {
-    return this.#changed();
+    return this.#waiting.progress();
   }
 
-  async room(): Promise<void> {
-    while (this.#queued >= HIGH_WATER && !this.#stuck() && this.#options.transport.alive) await this.#changed();
+  room(): Promise<void> {
+    return this.#waiting.room(() => this.#options.transport.alive);
   }
 
-  async drained(signal: AbortSignal): Promise<void> {
+  drained(signal: AbortSignal): Promise<void> {
     // A receiver that is away gets what is left when it is back: the task's end does not wait for it.
-    while (this.#waiting.size > 0 && !signal.aborted && this.#options.transport.alive) await this.#changed();
+    return this.#waiting.allSettled(() => !signal.aborted && this.#options.transport.alive);
   }
 
   close(leave = false): void {
     const { leftBehind, type } = this.#options;
-    for (const parcel of this.#waiting.keys()) {
+    for (const parcel of this.#waiting.items()) {
       if (leave && leftBehind.take(parcel, type)) {
         this.#left += parcel.ends.length;
         continue;
@@ -110,46 +99,21 @@ export class RemoteSink implements Sink {
       this.counters.drop("not delivered in time", parcel.ends.length - parcel.next);
     }
     this.#waiting.clear();
-    this.#queued = 0;
-    this.#changedNow();
   }
 
   statistics(): SinkStatistics {
     const { until, transport } = this.#options;
     this.counters.problem = until !== undefined && Date.now() > until ? undefined : transport.problem;
     return {
-      ...this.counters.statistics(this.#queued),
+      ...this.counters.statistics(this.#waiting.bytes),
       ...(this.#left === 0 ? {} : { left: this.#left }),
       ...(this.#resent === 0 ? {} : { resent: this.#resent }),
     };
   }
 
-  #stuck(): boolean {
-    return this.#waiting.size > 0 && performance.now() - this.#progress > PATIENCE_MS;
-  }
-
   #done(parcel: Parcel, sent: number, lost: number, reason: string): void {
-    const entry = this.#waiting.get(parcel);
-    if (entry === undefined) return;
-    this.#waiting.delete(parcel);
-    this.#queued -= entry.bytes;
+    if (!this.#waiting.settle(parcel)) return;
     this.counters.sent += sent;
     this.counters.drop(reason, lost);
-    this.#progress = performance.now();
-    this.#changedNow();
-  }
-
-  #changedNow(): void {
-    for (const wake of this.#wake.splice(0)) wake();
-  }
-
-  #changed(): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, LOOK_MS);
-      this.#wake.push(() => {
-        clearTimeout(timer);
-        resolve();
-      });
-    });
   }
 }
