@@ -6,7 +6,7 @@ import { JsonFileDecoder } from "./json-file-decoder.ts";
 import { LocalDecoder, rfc3339 } from "./local-decoder.ts";
 import { PushedSource } from "./pushed-source.ts";
 import { TextSource } from "./text-source.ts";
-import type { LogPosition, LogSource, StreamName } from "./types.ts";
+import type { LogPosition, LogSource } from "./types.ts";
 
 export interface SourceRequest {
   source: LogSource;
@@ -25,8 +25,11 @@ export async function openSource(request: SourceRequest): Promise<Follower> {
   const { source, docker, maxLineBytes, position, since, onGap } = request;
   if (source.kind === "pushed") return new PushedSource(maxLineBytes, onGap, position?.kind === "pushed" ? position : undefined);
   if (source.kind === "text") {
-    const files = sandboxFiles(source);
-    const text = new TextSource({ files, maxLineBytes, relayed: true, onGap, ...(position?.kind === "text" ? { position } : {}) });
+    const files = [
+      { stream: "stdout", path: source.stdoutPath },
+      { stream: "stderr", path: source.stderrPath },
+    ] as const;
+    const text = new TextSource({ files, maxLineBytes, onGap, ...(position?.kind === "text" ? { position } : {}) });
     try {
       text.open();
     } catch (error) {
@@ -65,15 +68,4 @@ export async function openSource(request: SourceRequest): Promise<Follower> {
   });
   await api.open();
   return api;
-}
-
-/** The files of a `text` source. */
-export function sandboxFiles({
-  stdoutPath,
-  stderrPath,
-}: Extract<LogSource, { kind: "text" }>): Array<{ stream: StreamName; path: string }> {
-  return [
-    { stream: "stdout", path: stdoutPath },
-    { stream: "stderr", path: stderrPath },
-  ];
 }

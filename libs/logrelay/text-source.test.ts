@@ -47,7 +47,6 @@ class Stage implements AsyncDisposable {
       ],
       maxLineBytes: 1024 * 1024,
       position,
-      relayed: true,
       onGap: (reason) => this.gaps.push(reason),
     });
     this.source.open();
@@ -216,7 +215,7 @@ test("neither a link nor a FIFO nor a folder in the sandbox is followed, read or
   stage.follow({ kind: "text", stdout: { ...place, inode: "1" }, stderr: place });
   assert.deepEqual(stage.lines(), []);
   const files = [{ stream: "stdout", path: stage.path("stdout") }] as const;
-  const reader = new TextSource({ files, maxLineBytes: 1024, relayed: false, onGap: () => {} });
+  const reader = new TextSource({ files, maxLineBytes: 1024, onGap: () => {} });
   reader.open();
   assert.equal(
     reader.read(() => assert.fail("something was read")),
@@ -230,7 +229,7 @@ test("a hard link under the name of an old part is not read", async () => {
   writeFileSync(stage.path("secret"), "not for the task's eyes\n");
   linkSync(stage.path("secret"), stage.path("stdout.1"));
   const files = [{ stream: "stdout", path: stage.path("stdout") }] as const;
-  const reader = new TextSource({ files, maxLineBytes: 1024, relayed: false, onGap: () => {} });
+  const reader = new TextSource({ files, maxLineBytes: 1024, onGap: () => {} });
   reader.open();
 
   const lines: string[] = [];

@@ -8,8 +8,6 @@ export interface TextSourceOptions {
   files: ReadonlyArray<{ stream: StreamName; path: string }>;
   maxLineBytes: number;
   position?: Extract<LogPosition, { kind: "text" }>;
-  /** The lines are a process's output that is relayed: each gets the time of its reading, and the worker's own are left out. */
-  relayed: boolean;
   onGap: TextFileOptions["onGap"];
 }
 
@@ -18,9 +16,11 @@ const WORKERS_OWN = Buffer.from("Z berth-worker: ");
 const WORKERS_OWN_AT = "2026-11-21T09:15:21.123".length;
 const NOWHERE: TextPlace = { inode: "", offset: 0, tail: "" };
 
-/** The sandbox's stdout and stderr as a source: a command task whose process writes to them itself. */
+/**
+ * The sandbox's stdout and stderr as a source: a command task whose process writes to them itself. Each line gets the time of its
+ * reading, and the worker's own are left out.
+ */
 export class TextSource implements Follower {
-  readonly #options: TextSourceOptions;
   readonly #files: readonly TextFile[];
   #waker: Waker | undefined;
   readonly malformed = 0;
@@ -28,7 +28,6 @@ export class TextSource implements Follower {
 
   constructor(options: TextSourceOptions) {
     const { files, maxLineBytes, position, onGap } = options;
-    this.#options = options;
     this.#files = files.map(
       ({ stream, path }) =>
         new TextFile({ stream, path, maxLineBytes, onGap, ...(position === undefined ? {} : { place: position[stream] }) }),
@@ -41,9 +40,8 @@ export class TextSource implements Follower {
   }
 
   read(emit: (line: Line) => void): boolean {
-    const { relayed } = this.#options;
-    const time = relayed ? nowTime() : "";
-    const take = relayed ? (line: Line): void => (isWorkersOwn(line) ? undefined : emit({ ...line, time })) : emit;
+    const time = nowTime();
+    const take = (line: Line): void => (isWorkersOwn(line) ? undefined : emit({ ...line, time }));
     let some = false;
     for (const file of this.#files) if (file.read(take)) some = true;
     if (some) this.#waker?.active();
@@ -61,7 +59,7 @@ export class TextSource implements Follower {
   async finish(): Promise<void> {}
 
   flush(emit: (line: Line) => void): void {
-    const time = this.#options.relayed ? nowTime() : "";
+    const time = nowTime();
     for (const file of this.#files) file.flush((line) => emit({ ...line, time }));
   }
 
