@@ -1,7 +1,8 @@
 import { lstatSync } from "node:fs";
 import type { Decoder } from "./decoder.ts";
 import { comparableTime, type Line, timeMs } from "./line.ts";
-import { listSegments, NotRegularError, Segment } from "./segments.ts";
+import { NotRegularError } from "./regular-file.ts";
+import { listSegments, Segment } from "./segments.ts";
 import type { LogPosition } from "./types.ts";
 
 /** How much is read and relayed at a time. */

@@ -1,6 +1,7 @@
-import { closeSync, constants, fstatSync, openSync, readdirSync, readSync } from "node:fs";
+import { closeSync, fstatSync, readdirSync, readSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { gunzipSync } from "node:zlib";
+import { NotRegularError, openRegular } from "./regular-file.ts";
 
 /** More than this is not unpacked into memory; its lines are a counted gap. */
 const MAX_UNPACKED = 512 * 1024 * 1024;
@@ -42,12 +43,10 @@ export class Segment {
    * may have put there, less is unpacked, and it must have no other name: a hard link to a file that the task must not read.
    */
   static open(path: string, foreign = false): Segment {
-    // A FIFO without a writer would hold up the open without O_NONBLOCK.
-    const fd = openFile(path);
-    const stat = fstatSync(fd, { bigint: true });
-    if (stat.isFile() && !(foreign && stat.nlink > 1n)) return new Segment(path, String(stat.ino), fd, foreign);
+    const { fd, stat } = openRegular(path);
+    if (!foreign || stat.nlink <= 1n) return new Segment(path, String(stat.ino), fd, foreign);
     closeSync(fd);
-    throw new NotRegularError(path, stat.isFile() ? "has another name (a hard link)" : undefined);
+    throw new NotRegularError(path, "has another name (a hard link)");
   }
 
   size(): number {
@@ -109,26 +108,6 @@ export class Segment {
       this.problem = `${this.name} cannot be unpacked: ${(error as Error).message}`;
       return Buffer.alloc(0);
     }
-  }
-}
-
-/** What is to be read is a symbolic link, a FIFO, a folder … */
-export class NotRegularError extends Error {
-  override readonly name = "NotRegularError";
-
-  constructor(path: string, why = "is not a regular file") {
-    super(`${path} ${why} and is not read`);
-  }
-}
-
-function openFile(path: string): number {
-  try {
-    return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    // A symbolic link, and a socket.
-    if (code === "ELOOP" || code === "ENXIO") throw new NotRegularError(path);
-    throw error;
   }
 }
 

@@ -1,7 +1,8 @@
-import { closeSync, constants, fstatSync, openSync, readdirSync, readSync } from "node:fs";
+import { closeSync, fstatSync, readdirSync, readSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { BATCH_BYTES as FILE_BATCH } from "./file-follower.ts";
 import type { Line } from "./line.ts";
+import { NotRegularError, openRegular } from "./regular-file.ts";
 import { listSegments } from "./segments.ts";
 import { PlainDecoder } from "./text-decoder.ts";
 import type { StreamName, TextPlace } from "./types.ts";
@@ -10,8 +11,6 @@ import type { StreamName, TextPlace } from "./types.ts";
 const BATCH_BYTES = FILE_BATCH / 2;
 /** Enough of the bytes before a place to tell a file that was cut off and filled again from the one that was read. */
 const TAIL_BYTES = 64;
-/** The owner of a sandbox may put a link, a FIFO or a device where its output was: none is followed, none is waited for. */
-const FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
 
 /** So many files of a rotation are looked at: the sandbox's owner may make any number of them. */
 const MAX_FILES = 100;
@@ -27,17 +26,14 @@ interface OpenFile {
 
 /** Opens a file in a sandbox; undefined for what is not there, may not be read, or is no regular file. */
 function openSandboxFile(path: string): OpenFile | undefined {
-  let fd: number;
   try {
-    fd = openSync(path, FLAGS);
+    const { fd, stat } = openRegular(path);
+    return { fd, device: String(stat.dev), inode: String(stat.ino), size: Number(stat.size), linked: stat.nlink > 1n };
   } catch (error) {
-    if (["ENOENT", "ELOOP", "ENXIO", "EACCES", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
+    const { code = "" } = error as NodeJS.ErrnoException;
+    if (error instanceof NotRegularError || ["ENOENT", "EACCES", "ENOTDIR"].includes(code)) return undefined;
     throw error;
   }
-  const stat = fstatSync(fd, { bigint: true });
-  if (stat.isFile()) return { fd, device: String(stat.dev), inode: String(stat.ino), size: Number(stat.size), linked: stat.nlink > 1n };
-  closeSync(fd);
-  return undefined;
 }
 
 /**
