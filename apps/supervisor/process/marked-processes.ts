@@ -1,9 +1,8 @@
 import { readFileSync } from "node:fs";
-import { readdir } from "node:fs/promises";
-import { setImmediate } from "node:timers/promises";
 import type { Child } from "@berth/protocol";
 import { pause } from "@berth/retry";
 import { type ProcessStat, readStat } from "../executor/process-life.ts";
+import { everyPid } from "./every-pid.ts";
 import { killInCgroups, pidsIn, removeCgroups } from "./task-cgroups.ts";
 import { parseTaskMark, TASK_MARK, type TaskMark } from "./task-mark.ts";
 
@@ -22,23 +21,20 @@ const PREFIX = `${TASK_MARK}=`;
 const MAX_SEARCHES = 50;
 /** What was killed needs a moment to be gone, milliseconds. */
 const SEARCH_AGAIN_MS = 5;
-/** So many processes are looked at before others on the main thread have their turn. */
-const BATCH = 100;
 
 /**
  * The living processes of command tasks that `wanted` names: those that carry a mark or are in a cgroup, what descends from them, and what
  * is in their sessions. Only for what has no worker any more: while one lives, it is the parent and knows better.
  */
-export async function findTaskProcesses({ mark, root, cgroups = [] }: Wanted): Promise<ProcessStat[]> {
+async function findTaskProcesses({ mark, root, cgroups = [] }: Wanted): Promise<ProcessStat[]> {
   const all = new Map<number, ProcessStat>();
   const found = new Set<number>();
-  for (const [index, name] of (await readdir("/proc")).entries()) {
-    if (index % BATCH === 0) await setImmediate();
-    const stat = /^\d+$/.test(name) ? readStat(Number(name)) : undefined;
+  for await (const pid of everyPid()) {
+    const stat = readStat(pid);
     if (stat?.alive !== true) continue;
-    all.set(stat.pid, stat);
-    const carried = markOf(stat.pid);
-    if (carried !== undefined && mark(carried)) found.add(stat.pid);
+    all.set(pid, stat);
+    const carried = markOf(pid);
+    if (carried !== undefined && mark(carried)) found.add(pid);
   }
   for (const pid of await pidsIn(cgroups)) if (all.has(pid)) found.add(pid);
   addSession(all, found, root);

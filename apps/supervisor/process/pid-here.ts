@@ -1,11 +1,7 @@
 import { readFileSync, readlinkSync } from "node:fs";
-import { readdir } from "node:fs/promises";
-import { setImmediate } from "node:timers/promises";
 import type { Child } from "@berth/protocol";
 import { ownPidNamespace, type ProcessIdentity, readStat } from "../executor/process-life.ts";
-
-/** So many processes are looked at before others on the main thread have their turn. */
-const BATCH = 100;
+import { everyPid } from "./every-pid.ts";
 
 /** Processes of other pid namespaces than this process's own, by namespace ("pid:[4026532178]"). */
 type Foreign = ReadonlyMap<string, readonly number[]>;
@@ -49,18 +45,17 @@ export function countsHere({ pidNamespace }: ProcessIdentity): boolean {
 async function foreignProcesses(): Promise<Foreign> {
   const own = ownPidNamespace();
   const found = new Map<string, number[]>();
-  for (const [index, name] of (await readdir("/proc")).entries()) {
-    if (index % BATCH === 0) await setImmediate();
-    const namespace = /^\d+$/.test(name) ? namespaceOf(name) : undefined;
+  for await (const pid of everyPid()) {
+    const namespace = namespaceOf(pid);
     if (namespace === undefined || namespace === own) continue;
     const pids = found.get(namespace);
-    if (pids === undefined) found.set(namespace, [Number(name)]);
-    else pids.push(Number(name));
+    if (pids === undefined) found.set(namespace, [pid]);
+    else pids.push(pid);
   }
   return found;
 }
 
-function namespaceOf(pid: string): string | undefined {
+function namespaceOf(pid: number): string | undefined {
   try {
     return readlinkSync(`/proc/${pid}/ns/pid`);
   } catch {
