@@ -95,9 +95,7 @@ export class TaskLogs implements LogPort {
     if (this.#following !== undefined || observed.state !== "running") return;
     const sinks = this.#sinks(observed.startedAt);
     if (sinks.length === 0) return;
-    this.#following = this.#begin(sinks, position as LogPosition | undefined).catch((err: unknown) => {
-      this.#parts.log.warn({ taskId: this.#parts.identity.taskId, err }, "the task's output cannot be relayed");
-    });
+    this.#following = this.#begin(sinks, position);
   }
 
   async finish(observed: Observed | undefined, outcome: Outcome, position: unknown): Promise<string[]> {
@@ -107,11 +105,7 @@ export class TaskLogs implements LogPort {
     const written = this.#way === "text" || this.#missing || (runtime.kind === "docker" && observed?.state === "exited");
     if (this.#following === undefined && (this.#earlySize > 0 || written)) {
       const sinks = this.#sinks(observed?.state === "exited" ? (observed.exit.startedAt ?? now()) : now());
-      if (sinks.length > 0) {
-        this.#following = this.#begin(sinks, position as LogPosition | undefined).catch((err: unknown) => {
-          log.warn({ taskId: identity.taskId, err }, "the task's output cannot be relayed");
-        });
-      }
+      if (sinks.length > 0) this.#following = this.#begin(sinks, position);
     }
     await this.#following;
     await this.#allCame();
@@ -157,7 +151,15 @@ export class TaskLogs implements LogPort {
     }
   }
 
-  async #begin(sinks: SinkConfig[], position: LogPosition | undefined): Promise<void> {
+  async #begin(sinks: SinkConfig[], position: unknown): Promise<void> {
+    try {
+      await this.#relay(sinks, position as LogPosition | undefined);
+    } catch (err) {
+      this.#parts.log.warn({ taskId: this.#parts.identity.taskId, err }, "the task's output cannot be relayed");
+    }
+  }
+
+  async #relay(sinks: SinkConfig[], position: LogPosition | undefined): Promise<void> {
     const { lane, identity, options, runtime } = this.#parts;
     const source: LogSource | undefined =
       runtime.kind === "process" && this.#way !== "text" ? { kind: "pushed" } : await this.#findSource();
