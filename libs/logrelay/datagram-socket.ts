@@ -1,5 +1,5 @@
 import { endianness } from "node:os";
-import type { Libc } from "./libc.ts";
+import { AF_INET, AF_INET6, AF_UNIX, type Libc, NONBLOCK_CLOEXEC, SOCK_DGRAM } from "./libc.ts";
 import { ReceiverRoom } from "./receiver-room.ts";
 
 /** A connected datagram socket. Each frame is one datagram, and they leave in order. */
@@ -28,10 +28,6 @@ export type SocketAddress = { family: 4 | 6; address: string; port: number } | {
 /** The largest UDP datagram. */
 export const MAX_DATAGRAM = 65_507;
 
-const AF_UNIX = 1;
-const AF_INET = 2;
-const AF_INET6 = 10;
-const SOCK_DGRAM_NONBLOCK_CLOEXEC = 2 | 0o4000 | 0o2000000;
 const SOL_IP = 0;
 const IP_MTU = 14;
 const SOL_IPV6 = 41;
@@ -94,7 +90,7 @@ export class NativeDatagramSocket implements DatagramSocket {
     this.#libc = libc;
     this.#family = "path" in to ? "unix" : to.family;
     const name = socketName(libc, to);
-    this.#fd = libc.socket({ 4: AF_INET, 6: AF_INET6, unix: AF_UNIX }[this.#family], SOCK_DGRAM_NONBLOCK_CLOEXEC, 0);
+    this.#fd = libc.socket({ 4: AF_INET, 6: AF_INET6, unix: AF_UNIX }[this.#family], SOCK_DGRAM | NONBLOCK_CLOEXEC, 0);
     if (this.#fd < 0) throw failure(libc, "socket");
     if (libc.connect(this.#fd, name, name.length) < 0) {
       const error = failure(libc, "connect");

@@ -21,6 +21,15 @@ export interface Libc {
   errorCode(): string;
 }
 
+/** Of the kernel's headers, the same on every architecture of ours. */
+export const AF_UNIX = 1;
+export const AF_INET = 2;
+export const AF_INET6 = 10;
+export const SOCK_DGRAM = 2;
+export const SOCK_RAW = 3;
+/** SOCK_NONBLOCK and SOCK_CLOEXEC. */
+export const NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
+
 /** Where structures look as datagram-socket.ts writes them. */
 const ARCHITECTURES = ["x64", "arm64"];
 

@@ -38,7 +38,7 @@ interface Unconfirmed {
 /** How many batches may wait for their confirmation before reading goes on without recording more positions. */
 const MAX_UNCONFIRMED = 256;
 /** Bytes of lines that sinks may have been given beyond the position that is held: what may come twice after a crash. */
-export const MAX_UNHELD_BYTES = 64 * 1024;
+const MAX_UNHELD_BYTES = 64 * 1024;
 const LOOK_MS = 50;
 /** At a task's end a receiver that takes nothing for so long no longer holds up reading: what is read waits in its queue, the rest would be lost. */
 const END_PATIENCE_MS = 1_000;

@@ -1,9 +1,6 @@
-import type { Libc } from "./libc.ts";
+import { AF_INET, AF_INET6, type Libc, NONBLOCK_CLOEXEC, SOCK_RAW } from "./libc.ts";
 
-const AF_INET = 2;
-const AF_INET6 = 10;
 const AF_NETLINK = 16;
-const SOCK_RAW_NONBLOCK_CLOEXEC = 3 | 0o4000 | 0o2000000;
 const NETLINK_SOCK_DIAG = 4;
 const SOCK_DIAG_BY_FAMILY = 20;
 const NLM_F_REQUEST = 1;
@@ -42,7 +39,7 @@ export class ReceiverRoom {
     const [from, to] = family === AF_INET6 ? [8, 24] : [4, 8];
     const local = family === AF_INET && receiver[4] === 127;
     if (!local && !own.subarray(from, to).equals(receiver.subarray(from, to))) return undefined;
-    const fd = libc.socket(AF_NETLINK, SOCK_RAW_NONBLOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    const fd = libc.socket(AF_NETLINK, SOCK_RAW | NONBLOCK_CLOEXEC, NETLINK_SOCK_DIAG);
     if (fd < 0) return undefined;
     const request = Buffer.alloc(NLMSGHDR + INET_DIAG_REQ);
     request.writeUInt32LE(request.length, 0);
