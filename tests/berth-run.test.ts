@@ -8,8 +8,14 @@ import { program } from "@berth/cli/programs";
 import { tempDir, waitFor } from "@berth/test-harness";
 import { allGone, newMark, processesWith, shellTask } from "./command-tasks-stage.ts";
 
+interface Run {
+  berth: ChildProcess;
+  told: () => string;
+  ended: Promise<unknown[]>;
+}
+
 /** `berth run` of a task that has this mark and ends with 5 when it is asked to, once it runs. */
-async function runTask(folder: string, mark: string): Promise<{ berth: ChildProcess; told: () => string; ended: Promise<unknown[]> }> {
+async function runTask(folder: string, mark: string): Promise<Run> {
   const file = `${folder}/task.json`;
   writeFileSync(file, JSON.stringify(shellTask(`trap 'exit 5' TERM; sleep ${mark} & wait`)));
   // The leader of a process group, as a command that a shell starts in the foreground.
@@ -27,6 +33,14 @@ async function runTask(folder: string, mark: string): Promise<{ berth: ChildProc
   return { berth, told: () => told, ended };
 }
 
+async function endsByCtrlC({ berth, told, ended }: Run, mark: string): Promise<void> {
+  process.kill(-(berth.pid as number), "SIGINT");
+
+  await waitFor(() => told().includes("TASK_KILLED"), { what: "its end" });
+  assert.deepEqual(await ended, [5, null]);
+  await allGone(mark, "the end of its processes");
+}
+
 function end({ pid, exitCode, signalCode }: ChildProcess): void {
   if (exitCode === null && signalCode === null) process.kill(-(pid as number), "SIGKILL");
 }
@@ -34,33 +48,25 @@ function end({ pid, exitCode, signalCode }: ChildProcess): void {
 test("Ctrl-C, which a terminal sends to everything in the foreground, kills the task gracefully and tells how it ended", async () => {
   await using folder = await tempDir("run");
   const mark = newMark();
-  const { berth, told, ended } = await runTask(folder.path, mark);
+  const run = await runTask(folder.path, mark);
   try {
-    process.kill(-(berth.pid as number), "SIGINT");
-
-    await waitFor(() => told().includes("TASK_KILLED"), { what: "its end" });
-    assert.deepEqual(await ended, [5, null]);
-    await allGone(mark, "the end of its processes");
+    await endsByCtrlC(run, mark);
   } finally {
-    end(berth);
+    end(run.berth);
   }
 });
 
 test("a berthd that dies is followed by another, and Ctrl-C ends the task all the same", async () => {
   await using folder = await tempDir("run");
   const mark = newMark();
-  const { berth, told, ended } = await runTask(folder.path, mark);
+  const run = await runTask(folder.path, mark);
   try {
-    const berthd = readdirSync("/proc").find((pid) => /^\d+$/.test(pid) && parentOf(pid) === String(berth.pid) && isBerthd(pid));
+    const berthd = readdirSync("/proc").find((pid) => /^\d+$/.test(pid) && parentOf(pid) === String(run.berth.pid) && isBerthd(pid));
     process.kill(Number(berthd), "SIGKILL");
-    await waitFor(() => told().includes("berthd ended with SIGKILL; starting another"), { what: "another berthd" });
-    process.kill(-(berth.pid as number), "SIGINT");
-
-    await waitFor(() => told().includes("TASK_KILLED"), { what: "its end" });
-    assert.deepEqual(await ended, [5, null]);
-    await allGone(mark, "the end of its processes");
+    await waitFor(() => run.told().includes("berthd ended with SIGKILL; starting another"), { what: "another berthd" });
+    await endsByCtrlC(run, mark);
   } finally {
-    end(berth);
+    end(run.berth);
   }
 });
 
