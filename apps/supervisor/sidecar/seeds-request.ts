@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { agentSpeaksTls, checksAgentCertificate } from "@berth/mesos";
 import type { SeedsRequest } from "@berth/sidecar";
 import { z } from "zod";
 
@@ -41,8 +42,8 @@ export async function seedsRequest(
   return {
     agentEndpoint,
     masterPort,
-    scheme: pem !== undefined || speaksTls(executorEnvironment) ? "https" : "http",
-    verify: pem !== undefined || credentials !== undefined || checksCertificates(executorEnvironment),
+    scheme: pem !== undefined || agentSpeaksTls(executorEnvironment) ? "https" : "http",
+    verify: pem !== undefined || credentials !== undefined || checksAgentCertificate(executorEnvironment),
     ...(credentials === undefined ? {} : { credentials }),
     ...(pem === undefined ? {} : { ca: pem }),
   };
@@ -70,17 +71,4 @@ function jsonOf(text: string): unknown {
 
 function unusable(setting: string, path: string, why: string): Error {
   return new Error(`the file ${path} of ${setting} cannot be used: ${why}`);
-}
-
-/** As the worker decides it. */
-function speaksTls({ BERTH_AGENT_SCHEME, LIBPROCESS_SSL_ENABLED }: Readonly<Record<string, string | undefined>>): boolean {
-  return BERTH_AGENT_SCHEME === "https" || (BERTH_AGENT_SCHEME === undefined && isTrue(LIBPROCESS_SSL_ENABLED));
-}
-
-function checksCertificates(environment: Readonly<Record<string, string | undefined>>): boolean {
-  return isTrue(environment.LIBPROCESS_SSL_VERIFY_SERVER_CERT ?? environment.LIBPROCESS_SSL_VERIFY_CERT);
-}
-
-function isTrue(text: string | undefined): boolean {
-  return text === "1" || text === "true";
 }

@@ -1,3 +1,4 @@
+import { agentSpeaksTls, checksAgentCertificate } from "@berth/mesos";
 import { concat } from "./bytes.ts";
 import type { Connection, ConnectionHandlers, Host } from "./host.ts";
 
@@ -41,15 +42,13 @@ export function agentEndpoint(host: Host): AgentEndpoint | string {
   if (match === null) return `MESOS_AGENT_ENDPOINT is "${name}", which is no address:port`;
   const address = match[1] ?? (match[2] as string);
   const port = Number(match[3]);
-  const tls =
-    environment.BERTH_AGENT_SCHEME === "https" ||
-    (environment.BERTH_AGENT_SCHEME === undefined && isTrue(environment.LIBPROCESS_SSL_ENABLED));
+  const tls = agentSpeaksTls(environment);
   if (!tls) return { connect: (on, handlers) => on.connectTcp(address, port, handlers), name, path, tls, authorization };
   if (host.connectTls === undefined) return "the agent wants TLS, which this build of the worker does not have";
   const caFile = environment.LIBPROCESS_SSL_CA_FILE;
   const ca = caFile === undefined ? null : host.readTextFile(caFile);
   const options = {
-    verify: isTrue(environment.LIBPROCESS_SSL_VERIFY_SERVER_CERT ?? environment.LIBPROCESS_SSL_VERIFY_CERT),
+    verify: checksAgentCertificate(environment),
     ...(ca === null ? {} : { ca }),
   };
   return {
@@ -73,8 +72,4 @@ export function encodeRequest(host: Host, endpoint: AgentEndpoint, body: Uint8Ar
     `Content-Length: ${body.length}`,
   ];
   return concat([host.encodeUtf8(`${head.join("\r\n")}\r\n\r\n`), body]);
-}
-
-function isTrue(text: string | undefined): boolean {
-  return text === "1" || text === "true";
 }
